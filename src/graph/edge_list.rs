@@ -1,0 +1,288 @@
+//! Text edge lists, as SNAP, KONECT and most tools write them.
+//!
+//! # Format
+//! One edge a line: the id of its source, the id of its target, and more columns that are ignored,
+//! except that `--weights` reads the third as weight, a finite number ≥ 0. Columns are separated by
+//! tabs, spaces and commas, any number of them. Lines that start with `#` or `%` and blank lines
+//! are skipped. Lines end with `\n` or `\r\n`, the last one also without. A file without any edge
+//! is the empty graph; a file without any byte is an error.
+//!
+//! If every id of the file is an unsigned integer below 2⁶⁴, ids are integers: ordered by value,
+//! and `07` is the node 7. Otherwise all ids are names, UTF-8 text ordered by bytes. Integers are
+//! tried first; the file is read again, and only then, when some rank meets an id that is none.
+//!
+//! # Cost
+//! Byte loops without allocation, 16 bytes of memory an edge (integers). Blocks of lines are
+//! parsed in pieces by all threads of the rank, and dropped once parsed.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::names::NameTable;
+use super::source::{EXPECTED, LineBlocks};
+use crate::error::Result;
+
+/// Some edges of a file whose ids are integers.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct IntegerEdges {
+    /// Source and target of each edge.
+    pub edges: Vec<(u64, u64)>,
+    /// The weight of each edge; empty when weights are not read.
+    pub weights: Vec<f64>,
+}
+
+/// Some edges of a file whose ids are names.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct NamedEdges {
+    /// Source and target of each edge, as positions in `names`.
+    pub edges: Vec<(u32, u32)>,
+    /// The distinct names of these edges, by first occurrence.
+    pub names: NameTable,
+    /// The weight of each edge; empty when weights are not read.
+    pub weights: Vec<f64>,
+}
+
+/// Why the parser stopped inside a piece of text.
+#[derive(Clone, PartialEq, Debug)]
+enum Stop {
+    /// Not an integer where only integers are accepted.
+    NotAnInteger,
+    /// A malformed line around the offset.
+    Malformed(usize, String),
+}
+
+/// The share of `rank` of a file whose ids are integers; `None` if it meets an id that is none.
+pub fn read_integers(
+    path: &Path,
+    rank: usize,
+    ranks: usize,
+    weighted: bool,
+) -> Result<Option<Vec<IntegerEdges>>> {
+    read(LineBlocks::open(path, rank, ranks)?, |text| parse_integers(text, weighted))
+}
+
+/// The share of `rank` of a file whose ids are taken as names.
+pub fn read_names(
+    path: &Path,
+    rank: usize,
+    ranks: usize,
+    weighted: bool,
+) -> Result<Vec<NamedEdges>> {
+    let pieces = read(LineBlocks::open(path, rank, ranks)?, |text| parse_names(text, weighted))?;
+    Ok(pieces.unwrap_or_default())
+}
+
+/// Enough text to make a task worth its start, and enough pieces to balance.
+const PIECE_BYTES: usize = 1 << 18;
+
+fn read<P: Send>(
+    mut source: LineBlocks,
+    parse: impl Fn(&[u8]) -> std::result::Result<P, Stop> + Sync,
+) -> Result<Option<Vec<P>>> {
+    let mut pieces = Vec::new();
+    while let Some(block) = source.next_block()? {
+        let cuts = cut_at_lines(&block.text, PIECE_BYTES);
+        let parsed: Vec<_> =
+            cuts.par_windows(2).map(|cut| parse(&block.text[cut[0]..cut[1]])).collect();
+        for (piece, &start) in parsed.into_iter().zip(&cuts) {
+            match piece {
+                Ok(piece) => pieces.push(piece),
+                Err(Stop::NotAnInteger) => return Ok(None),
+                Err(Stop::Malformed(offset, what)) => {
+                    return Err(source.error(&block, start + offset, &what));
+                }
+            }
+        }
+    }
+    Ok(Some(pieces))
+}
+
+/// Offsets `0 = c₀ < c₁ < … = len` that are line starts, about `bytes` apart.
+fn cut_at_lines(text: &[u8], bytes: usize) -> Vec<usize> {
+    let mut cuts = vec![0];
+    let mut at = 0;
+    while at < text.len() {
+        let wanted = (at + bytes).min(text.len());
+        at = text[wanted..].iter().position(|&b| b == b'\n').map_or(text.len(), |n| wanted + n + 1);
+        cuts.push(at);
+    }
+    cuts
+}
+
+fn parse_integers(text: &[u8], weighted: bool) -> std::result::Result<IntegerEdges, Stop> {
+    let mut piece = IntegerEdges::default();
+    piece.edges.reserve(text.len() / 12);
+    for_each_edge(text, weighted, |from, to, weight, _| {
+        let (Some(from), Some(to)) = (integer(from), integer(to)) else {
+            return Err(Stop::NotAnInteger);
+        };
+        piece.edges.push((from, to));
+        if weighted {
+            piece.weights.push(weight);
+        }
+        Ok(())
+    })?;
+    Ok(piece)
+}
+
+fn parse_names(text: &[u8], weighted: bool) -> std::result::Result<NamedEdges, Stop> {
+    let mut piece = NamedEdges::default();
+    let mut known: HashMap<&[u8], u32> = HashMap::new();
+    for_each_edge(text, weighted, |from, to, weight, offset| {
+        let mut position = |name| {
+            if let Some(&position) = known.get(name) {
+                return Ok(position);
+            }
+            check_name(name).map_err(|what| Stop::Malformed(offset, what))?;
+            // A piece of text holds fewer names than bytes, far below 2³².
+            let position = piece.names.len() as u32;
+            piece.names.push(name);
+            known.insert(name, position);
+            Ok(position)
+        };
+        let edge = (position(from)?, position(to)?);
+        piece.edges.push(edge);
+        if weighted {
+            piece.weights.push(weight);
+        }
+        Ok(())
+    })?;
+    Ok(piece)
+}
+
+fn check_name(name: &[u8]) -> std::result::Result<(), String> {
+    if name.contains(&0) {
+        return Err(format!("{BINARY}; {EXPECTED}"));
+    }
+    match std::str::from_utf8(name) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!("the node id '{}' is not UTF-8 text; {EXPECTED}", excerpt(name))),
+    }
+}
+
+const BINARY: &str = "a zero byte: this is a binary file";
+
+/// Calls `edge(source id, target id, weight, offset)` for each edge of whole lines of text.
+/// The weight is 1 unless weights are read.
+fn for_each_edge<'t>(
+    text: &'t [u8],
+    weighted: bool,
+    mut edge: impl FnMut(&'t [u8], &'t [u8], f64, usize) -> std::result::Result<(), Stop>,
+) -> std::result::Result<(), Stop> {
+    let mut at = 0;
+    while at < text.len() {
+        let line = at;
+        at = skip(text, at, |b| b == b' ' || b == b'\t');
+        match text.get(at) {
+            None | Some(b'\n' | b'\r' | b'#' | b'%') => {
+                at = next_line(text, line, at)?;
+                continue;
+            }
+            Some(_) => {}
+        }
+        let from_end = skip(text, at, |b| !ends_token(b));
+        let to_start = skip(text, from_end, is_separator);
+        let to_end = skip(text, to_start, |b| !ends_token(b));
+        if from_end == at || to_end == to_start {
+            return Err(two_ids_expected(text, line));
+        }
+        let mut rest = to_end;
+        let mut weight = 1.0;
+        if weighted {
+            let start = skip(text, to_end, is_separator);
+            rest = skip(text, start, |b| !ends_token(b));
+            weight = parse_weight(&text[start..rest]).map_err(|w| Stop::Malformed(line, w))?;
+        }
+        edge(&text[at..from_end], &text[to_start..to_end], weight, line)?;
+        at = if text.get(rest) == Some(&b'\n') { rest + 1 } else { next_line(text, line, rest)? };
+    }
+    Ok(())
+}
+
+#[inline]
+fn skip(text: &[u8], start: usize, while_true: impl Fn(u8) -> bool) -> usize {
+    let rest = &text[start..];
+    start + rest.iter().position(|&b| !while_true(b)).unwrap_or(rest.len())
+}
+
+#[inline]
+fn is_separator(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b',')
+}
+
+#[inline]
+fn ends_token(byte: u8) -> bool {
+    byte <= b',' && matches!(byte, b' ' | b'\t' | b',' | b'\r' | b'\n')
+}
+
+/// The start of the line after the one that starts at `line`, whose rest from `at` is ignored;
+/// but zero bytes in it reveal a binary file, and a lone carriage return other line ends.
+fn next_line(text: &[u8], line: usize, at: usize) -> std::result::Result<usize, Stop> {
+    let end = skip(text, at, |b| b != b'\n');
+    let rest = text[at..end].strip_suffix(b"\r").unwrap_or(&text[at..end]);
+    if rest.contains(&0) {
+        return Err(Stop::Malformed(line, format!("{BINARY}; {EXPECTED}")));
+    }
+    if rest.contains(&b'\r') {
+        let what = "a carriage return inside a line; expected lines that end with a newline";
+        return Err(Stop::Malformed(line, what.into()));
+    }
+    Ok((end + 1).min(text.len()))
+}
+
+#[cold]
+fn two_ids_expected(text: &[u8], line: usize) -> Stop {
+    let end = skip(text, line, |b| b != b'\n' && b != b'\r');
+    let line_text = &text[line..end];
+    let what = if line_text.contains(&0) {
+        format!("{BINARY}; {EXPECTED}")
+    } else {
+        format!("'{}' is not an edge; {EXPECTED}", excerpt(line_text))
+    };
+    Stop::Malformed(line, what)
+}
+
+/// Up to 40 characters for a message, on one line.
+fn excerpt(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(160)]).into_owned();
+    let short: String = text.trim().chars().take(40).collect();
+    let more = if short.len() < text.trim().len() || bytes.len() > 160 { "..." } else { "" };
+    format!("{}{more}", short.escape_debug())
+}
+
+/// An unsigned integer below 2⁶⁴, in digits only.
+#[inline]
+fn integer(token: &[u8]) -> Option<u64> {
+    let mut value = 0u64;
+    for &byte in token {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        // 19 digits always fit; more are rare (leading zeros, the largest numbers).
+        value = if token.len() < 20 {
+            value * 10 + u64::from(digit)
+        } else {
+            value.checked_mul(10)?.checked_add(u64::from(digit))?
+        };
+    }
+    Some(value)
+}
+
+fn parse_weight(token: &[u8]) -> std::result::Result<f64, String> {
+    let weight = std::str::from_utf8(token).ok().and_then(|text| text.parse::<f64>().ok());
+    match weight {
+        // Adding 0 turns -0 into 0.
+        Some(weight) if weight.is_finite() && weight >= 0.0 => Ok(weight + 0.0),
+        _ if token.is_empty() => {
+            Err("no third column; expected a weight after the two node ids".into())
+        }
+        _ => Err(format!("the weight '{}' is not a finite number >= 0", excerpt(token))),
+    }
+}
+
+#[cfg(test)]
+#[path = "edge_list_tests.rs"]
+mod tests;
