@@ -1,10 +1,12 @@
 //! Rank-aware collectives over MPI.
 
+pub mod cli;
 pub mod communicator;
 pub mod control;
 pub mod element;
 pub mod error;
 pub mod executor;
+pub mod files;
 pub mod launch;
 pub mod plan;
 pub mod reduce;
