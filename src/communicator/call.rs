@@ -211,6 +211,14 @@ macro_rules! handle {
                 self.handle.start(input.into(), output.into(), Location::caller())
             }
 
+            /// The algorithm that runs for these kinds of buffers. Collective on first use.
+            #[track_caller]
+            pub fn algorithm(&self, shared_input: bool, shared_output: bool) -> Result<&str> {
+                let site = Location::caller();
+                let name = &self.handle.variant([shared_input, shared_output], site)?.name;
+                Ok(name.split_once('/').map_or(name.as_str(), |(_, algorithm)| algorithm))
+            }
+
             /// Who owns which part of the whole vector.
             pub fn sharding(&self) -> &Sharding {
                 &self.handle.call.problem.sharding
@@ -232,7 +240,25 @@ handle! {
     AllReduce
 }
 
+handle! {
+    /// A prepared call of any problem, for measurements.
+    #[doc(hidden)]
+    AnyCall
+}
+
 impl Communicator {
+    /// Prepares a problem, by a named algorithm if one is given. Collective.
+    #[doc(hidden)]
+    pub fn prepare_any<T: Element>(
+        &self,
+        problem: &Problem,
+        algorithm: Option<&'static str>,
+        op: Option<Op>,
+    ) -> AnyCall<T> {
+        let call = Call { algorithm, ..Call::new::<T>(problem.clone(), op) };
+        AnyCall { handle: Handle::new(self, call) }
+    }
+
     /// Prepares a reduce_scatter over `sharding`. Collective.
     pub fn prepare_reduce_scatter<T: Element>(
         &self,

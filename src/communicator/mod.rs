@@ -19,7 +19,7 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use call::{AllGather, AllReduce, InFlight, ReduceScatter};
+pub use call::{AllGather, AllReduce, AnyCall, InFlight, ReduceScatter};
 pub use groups::Grid;
 
 use crate::element::Element;
@@ -69,12 +69,15 @@ pub struct Communicator {
     inner: Rc<Inner>,
 }
 
+/// Prepared calls by call and by whether input and output are shared.
+type PreparedCalls = HashMap<(Call, [bool; 2]), Rc<Prepared>>;
+
 #[derive(Debug)]
 struct Inner {
     context: Context,
     settings: Settings,
     /// Calls made before, so that a repeated one-shot call plans nothing.
-    prepared: RefCell<HashMap<(Call, [bool; 2]), Rc<Prepared>>>,
+    prepared: RefCell<PreparedCalls>,
 }
 
 /// Prepared one-shot calls kept; beyond that the program should keep its own handles.

@@ -12,7 +12,7 @@
 pub mod exact;
 mod kernels;
 
-use crate::element::{DType, Op};
+use crate::element::{DType, Element, Op};
 
 pub use kernels::{narrow, widen};
 
@@ -30,13 +30,25 @@ pub fn kernel(dtype: DType, op: Op) -> ReduceFn {
     kernels::choose(dtype, op)
 }
 
+/// Combines slices of one length into another, as collectives do with those of several ranks.
+///
+/// # Panics
+/// If there are no sources or the lengths differ.
+pub fn combine<T: Element>(sources: &[&[T]], into: &mut [T], op: Op) {
+    assert!(!sources.is_empty() && sources.iter().all(|s| s.len() == into.len()));
+    let pointers: Vec<*const u8> = sources.iter().map(|s| s.as_ptr().cast()).collect();
+    let divisor = sources.len() as f64;
+    // SAFETY: all slices have the length of `into`, which borrows apart from them.
+    unsafe { kernel(T::DTYPE, op)(&pointers, into.as_mut_ptr().cast(), into.len(), divisor) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::element::Element;
     use crate::with_element_type;
     use half::bf16;
 
+    /// The kernel with a divisor of its own.
     fn run<T: Element>(op: Op, sources: &[Vec<T>], divisor: f64) -> Vec<T> {
         let n = sources[0].len();
         let mut into = vec![T::default(); n];

@@ -6,6 +6,7 @@
 //! nodes on one machine.
 
 use std::cell::Cell;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -273,12 +274,12 @@ impl Transport for ThreadTransport {
         }
         let allocation = {
             let mut table = lock(&self.hub.allocations);
-            if !table.contains_key(&number) {
-                let made = Arc::new(Allocation::new(bytes, self.hub.ranks)?);
-                table.insert(number, (made, self.hub.ranks));
-            }
-            let Some((allocation, left)) = table.get_mut(&number) else {
-                return Err(Error::internal("an allocation vanished"));
+            let (allocation, left) = match table.entry(number) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    let made = Arc::new(Allocation::new(bytes, self.hub.ranks)?);
+                    entry.insert((made, self.hub.ranks))
+                }
             };
             let taken = allocation.clone();
             *left -= 1;
