@@ -329,8 +329,7 @@ mod tests {
         let mut random = Random(7);
         for round in 0..400u64 {
             let spread = [4, 60, 300, 2040][round as usize % 4];
-            let mut values: Vec<f64> =
-                (0..round % 40).map(|_| random.finite(spread)).collect();
+            let mut values: Vec<f64> = (0..round % 40).map(|_| random.finite(spread)).collect();
             if round % 3 == 0 {
                 // Cancellation: only the odd ones remain.
                 let opposite: Vec<f64> = values.iter().skip(1).map(|v| -v).collect();
