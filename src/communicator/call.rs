@@ -1,0 +1,282 @@
+//! Calls that are prepared once and run many times.
+//!
+//! Preparing plans the call, checks the plan and reserves workspace; running it only moves data.
+//! A call can also be started and advanced step by step, so that it overlaps with other work.
+
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::rc::Rc;
+
+use super::Communicator;
+use super::widen;
+use crate::element::{DType, Element, Op};
+use crate::error::{Error, Result};
+use crate::executor::{Execution, Prepared};
+use crate::plan::{Collective, Problem, table};
+use crate::sharding::Sharding;
+use crate::transport::frame::Buffers;
+use crate::transport::memory::{Located, Sink, Source};
+
+/// A call without its buffers.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Call {
+    pub(super) problem: Problem,
+    pub(super) dtype: DType,
+    pub(super) op: Option<Op>,
+    pub(super) algorithm: Option<&'static str>,
+}
+
+impl Call {
+    pub(super) fn new<T: Element>(problem: Problem, op: Option<Op>) -> Self {
+        Call { problem, dtype: T::DTYPE, op, algorithm: None }
+    }
+
+    /// Whether 16-bit elements would be rounded more than once, so that the call must run in f32.
+    pub(super) fn needs_widening(&self) -> bool {
+        let row = self.algorithm.and_then(|name| table::find(self.problem.collective, name).ok());
+        self.dtype.is_half()
+            && self.problem.collective.reduces()
+            && row.is_some_and(|row| !row.single_rounding)
+    }
+
+    /// Compares the buffers of the caller with the problem.
+    pub(super) fn check_lengths(&self, rank: usize, input: usize, output: usize) -> Result<()> {
+        let problem = &self.problem;
+        let expected = (problem.input_len(rank), problem.output_len(rank));
+        if (input, output) == expected {
+            return Ok(());
+        }
+        Err(Error::input(format!(
+            "{}: the input has {input} elements and the output {output}; with {} ranks and {} \
+             elements in all, this rank needs {} and {}",
+            problem.collective.name(),
+            problem.ranks(),
+            problem.sharding.n(),
+            expected.0,
+            expected.1,
+        ))
+        .on_rank(rank))
+    }
+}
+
+impl Communicator {
+    /// Runs a call over the caller's buffers.
+    pub(super) fn run<T: Element>(
+        &self,
+        call: &Call,
+        input: Source<'_, T>,
+        output: Sink<'_, T>,
+        site: &'static Location<'static>,
+    ) -> Result<()> {
+        call.check_lengths(self.rank(), input.data.len(), output.data.len())?;
+        if call.needs_widening() {
+            return widen::run(self, call, input, output, site);
+        }
+        let located = [input.located, output.located];
+        let prepared = self.prepared(call, located.map(|l| l.key != 0), site)?;
+        let (input, output) = (bytemuck::cast_slice(input.data), bytemuck::cast_slice_mut(output.data));
+        self.execute(&prepared, Buffers::separate(input, output), located, site)
+    }
+
+    /// Runs a call in place: `whole` is the longer of input and output, and the other lies in it.
+    pub(super) fn run_in_place<T: Element>(
+        &self,
+        call: &Call,
+        whole: Sink<'_, T>,
+        site: &'static Location<'static>,
+    ) -> Result<()> {
+        let rank = self.rank();
+        let (input, output) = (call.problem.input_len(rank), call.problem.output_len(rank));
+        if whole.data.len() != input.max(output) {
+            return Err(Error::input(format!(
+                "{} in place: the buffer has {} elements; this rank needs {}",
+                call.problem.collective.name(),
+                whole.data.len(),
+                input.max(output)
+            ))
+            .on_rank(rank));
+        }
+        if call.needs_widening() {
+            return widen::run_in_place(self, call, whole, site);
+        }
+        let start = call.problem.overlap(rank).unwrap_or(0);
+        let bytes = size_of::<T>();
+        let inner = Located { key: whole.located.key, offset: whole.located.offset + start * bytes };
+        let data: &mut [u8] = bytemuck::cast_slice_mut(whole.data);
+        let (buffers, located) = if input < output {
+            let range = start * bytes..(start + input) * bytes;
+            (Buffers::input_in_output(data, range), [inner, whole.located])
+        } else {
+            let range = start * bytes..(start + output) * bytes;
+            (Buffers::output_in_input(data, range), [whole.located, inner])
+        };
+        let prepared = self.prepared(call, located.map(|l| l.key != 0), site)?;
+        self.execute(&prepared, buffers, located, site)
+    }
+}
+
+/// A prepared call of one kind, for each mix of plain and shared buffers.
+#[derive(Debug)]
+struct Handle<T: Element> {
+    communicator: Communicator,
+    call: Call,
+    variants: [std::cell::OnceCell<Rc<Prepared>>; 4],
+    of: PhantomData<T>,
+}
+
+impl<T: Element> Handle<T> {
+    fn new(communicator: &Communicator, call: Call) -> Self {
+        let variants = Default::default();
+        Handle { communicator: communicator.clone(), call, variants, of: PhantomData }
+    }
+
+    fn variant(&self, shared: [bool; 2], site: &'static Location<'static>) -> Result<&Prepared> {
+        let cell = &self.variants[usize::from(shared[0]) + 2 * usize::from(shared[1])];
+        if let Some(prepared) = cell.get() {
+            return Ok(prepared);
+        }
+        let prepared = self.communicator.prepared(&self.call, shared, site)?;
+        Ok(cell.get_or_init(|| prepared))
+    }
+
+    fn start<'a>(
+        &'a self,
+        input: Source<'a, T>,
+        output: Sink<'a, T>,
+        site: &'static Location<'static>,
+    ) -> Result<InFlight<'a>> {
+        let rank = self.communicator.rank();
+        self.call.check_lengths(rank, input.data.len(), output.data.len())?;
+        let located = [input.located, output.located];
+        let prepared = self.variant(located.map(|l| l.key != 0), site)?;
+        let buffers = Buffers::separate(
+            bytemuck::cast_slice(input.data),
+            bytemuck::cast_slice_mut(output.data),
+        );
+        let context = self.communicator.context();
+        Ok(InFlight { execution: Execution::start(context, prepared, buffers, located, site)? })
+    }
+}
+
+/// A collective that has been started. It borrows its buffers until it is finished.
+///
+/// Dropping it unfinished gives the call up: peers may then wait for this rank until their limit,
+/// and the communicator refuses further collectives.
+#[derive(Debug)]
+pub struct InFlight<'a> {
+    execution: Execution<'a>,
+}
+
+impl InFlight<'_> {
+    /// Goes as far as possible without waiting. True once the result is there.
+    pub fn advance(&mut self) -> Result<bool> {
+        self.execution.advance()
+    }
+
+    /// Waits for the result.
+    pub fn wait(self) -> Result<()> {
+        self.execution.finish()
+    }
+}
+
+macro_rules! handle {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name<T: Element> {
+            handle: Handle<T>,
+        }
+
+        impl<T: Element> $name<T> {
+            /// Runs it. Collective.
+            #[track_caller]
+            pub fn run<'a>(
+                &'a self,
+                input: impl Into<Source<'a, T>>,
+                output: impl Into<Sink<'a, T>>,
+            ) -> Result<()> {
+                self.start(input, output)?.wait()
+            }
+
+            /// Starts it; nothing else may run on this communicator until it is finished.
+            /// Collective.
+            #[track_caller]
+            pub fn start<'a>(
+                &'a self,
+                input: impl Into<Source<'a, T>>,
+                output: impl Into<Sink<'a, T>>,
+            ) -> Result<InFlight<'a>> {
+                self.handle.start(input.into(), output.into(), Location::caller())
+            }
+
+            /// Who owns which part of the whole vector.
+            pub fn sharding(&self) -> &Sharding {
+                &self.handle.call.problem.sharding
+            }
+        }
+    };
+}
+
+handle! {
+    /// A prepared reduce_scatter: input the whole vector, output the own shard.
+    ReduceScatter
+}
+handle! {
+    /// A prepared all_gather: input the own shard, output the whole vector.
+    AllGather
+}
+handle! {
+    /// A prepared all_reduce: input and output the whole vector.
+    AllReduce
+}
+
+impl Communicator {
+    /// Prepares a reduce_scatter over `sharding`. Collective.
+    pub fn prepare_reduce_scatter<T: Element>(
+        &self,
+        sharding: &Sharding,
+        op: Op,
+    ) -> Result<ReduceScatter<T>> {
+        let call = self.call::<T>(Collective::ReduceScatter, sharding, Some(op))?;
+        Ok(ReduceScatter { handle: Handle::new(self, call) })
+    }
+
+    /// Prepares an all_gather over `sharding`. Collective.
+    pub fn prepare_all_gather<T: Element>(&self, sharding: &Sharding) -> Result<AllGather<T>> {
+        let call = self.call::<T>(Collective::AllGather, sharding, None)?;
+        Ok(AllGather { handle: Handle::new(self, call) })
+    }
+
+    /// Prepares an all_reduce of `n` elements. Collective.
+    pub fn prepare_all_reduce<T: Element>(&self, n: usize, op: Op) -> Result<AllReduce<T>> {
+        let sharding = Sharding::even(n, self.ranks());
+        let call = self.call::<T>(Collective::AllReduce, &sharding, Some(op))?;
+        Ok(AllReduce { handle: Handle::new(self, call) })
+    }
+
+    /// A call over `sharding`, which must be one of this communicator's ranks.
+    pub(super) fn call<T: Element>(
+        &self,
+        collective: Collective,
+        sharding: &Sharding,
+        op: Option<Op>,
+    ) -> Result<Call> {
+        if sharding.ranks() != self.ranks() {
+            return Err(Error::input(format!(
+                "{}: the sharding is for {} ranks, the communicator has {}",
+                collective.name(),
+                sharding.ranks(),
+                self.ranks()
+            )));
+        }
+        if collective.root().is_some_and(|root| root >= self.ranks()) {
+            return Err(Error::input(format!(
+                "{}: the root must be below {}, the number of ranks; it is {}",
+                collective.name(),
+                self.ranks(),
+                collective.root().unwrap_or(0)
+            )));
+        }
+        Ok(Call::new::<T>(self.problem::<T>(collective, sharding), op))
+    }
+}

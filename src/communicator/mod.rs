@@ -1,0 +1,329 @@
+//! The handle through which a program communicates.
+//!
+//! A [`Communicator`] is one rank's view of a group of ranks. Every method that says *collective*
+//! must be called by all ranks of the group, in the same order and with matching arguments; where
+//! they do not match, ranks of a node get an error that names both calls, before any data moves.
+//!
+//! * `collectives`: the operations, one-shot, over plain slices or shared buffers.
+//! * `call`: a call prepared once and run many times, blocking or step by step.
+//! * `groups`: splitting, grids, agreeing on an error.
+
+mod call;
+mod collectives;
+mod groups;
+mod widen;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::panic::Location;
+use std::rc::Rc;
+use std::time::Duration;
+
+pub use call::{AllGather, AllReduce, InFlight, ReduceScatter};
+pub use groups::Grid;
+
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::executor::{self, Context, Prepared};
+use crate::plan::{Collective, Problem, check, table};
+use crate::reduce;
+use crate::select::{self, Order};
+use crate::sharding::Sharding;
+use crate::signature::{self, Signature};
+use crate::topology::Topology;
+use crate::transport::frame::{Buffers, Combine};
+use crate::transport::lane::Lane;
+use crate::transport::memory::{Allocation, Located, Registry, SharedBuffer};
+use crate::transport::wait::WaitPolicy;
+use crate::transport::{Native, Transport};
+use call::Call;
+
+/// What a program may set for all of its collectives.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// After this long a wait is an error.
+    pub timeout: Duration,
+    /// How contributions are combined.
+    pub order: Order,
+    /// Pretend that nodes have at most this many ranks, to try plans for many nodes on one.
+    pub ranks_per_node: Option<usize>,
+    /// Bytes of a vector that go through the workspace at a time; should fit the second-level
+    /// cache of a core.
+    pub piece_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            timeout: Duration::from_secs(600),
+            order: Order::Canonical,
+            ranks_per_node: None,
+            piece_bytes: 256 << 10,
+        }
+    }
+}
+
+/// One rank's handle on a group of ranks. Cheap to clone; stays on its thread.
+#[derive(Clone, Debug)]
+pub struct Communicator {
+    inner: Rc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    context: Context,
+    settings: Settings,
+    /// Calls made before, so that a repeated one-shot call plans nothing.
+    prepared: RefCell<HashMap<(Call, [bool; 2]), Rc<Prepared>>>,
+}
+
+/// Prepared one-shot calls kept; beyond that the program should keep its own handles.
+const MOST_PREPARED: usize = 256;
+
+impl Communicator {
+    /// A communicator over all ranks of a transport, and its placement. Collective.
+    pub fn new(transport: Box<dyn Transport>, settings: Settings) -> Result<Self> {
+        let rank = transport.rank();
+        Communicator::build(transport, settings, Rc::default(), rank)
+    }
+
+    /// Placement is found with one fixed plan over a flat placement, since choosing a plan needs
+    /// the placement.
+    fn build(
+        transport: Box<dyn Transport>,
+        settings: Settings,
+        registry: Rc<Registry>,
+        world_rank: usize,
+    ) -> Result<Self> {
+        let mut node = transport.split_by_node()?;
+        if let Some(most) = settings.ranks_per_node {
+            node = node.split(node.rank() / most.max(1), node.rank())?;
+        }
+        let (rank, ranks) = (transport.rank(), transport.ranks());
+        let flat = Context::new(
+            transport,
+            None,
+            Lane::alone(),
+            Topology::flat(ranks),
+            (0..ranks).collect(),
+            registry.clone(),
+            WaitPolicy::new(node.ranks(), settings.timeout),
+        );
+        let start = Communicator::from_context(flat, settings);
+        let local = node.rank();
+        // The ranks of a node number themselves; the first one's rank is the label of the node.
+        let leader = Communicator::leader(node, rank, &registry, settings)?;
+        let gathered = start.all_gather_vec(&[leader.label as u64, world_rank as u64])?.0;
+        let labels: Vec<usize> = gathered.iter().step_by(2).map(|&l| l as usize).collect();
+        let world: Vec<usize> = gathered.iter().skip(1).step_by(2).map(|&w| w as usize).collect();
+        let topology = Topology::from_labels(&labels);
+        if topology.local(rank) != local {
+            return Err(Error::internal(format!("rank {rank} has two places on its node")));
+        }
+        let Some(inner) = Rc::into_inner(start.inner) else {
+            return Err(Error::internal("the communicator is in use before it is made"));
+        };
+        let (transport, wait) = (inner.context.transport, inner.context.wait);
+        let lane = match &leader.node {
+            Some(node) => Lane::new(&**node)?,
+            None => Lane::alone(),
+        };
+        let context =
+            Context::new(transport, leader.node, lane, topology, world, registry, wait);
+        Ok(Communicator::from_context(context, settings))
+    }
+
+    /// The first rank of the node, by a gather over the node's own transport.
+    fn leader(
+        node: Box<dyn Transport>,
+        rank: usize,
+        registry: &Rc<Registry>,
+        settings: Settings,
+    ) -> Result<Leader> {
+        let locals = node.ranks();
+        if locals == 1 {
+            return Ok(Leader { label: rank, node: None });
+        }
+        let context = Context::new(
+            node,
+            None,
+            Lane::alone(),
+            Topology::flat(locals),
+            (0..locals).collect(),
+            registry.clone(),
+            WaitPolicy::new(locals, settings.timeout),
+        );
+        let start = Communicator::from_context(context, settings);
+        let ranks = start.all_gather_vec(&[rank as u64])?.0;
+        let label = ranks.first().map_or(rank, |&first| first as usize);
+        let node = Rc::into_inner(start.inner).map(|inner| inner.context.transport);
+        Ok(Leader { label, node })
+    }
+
+    fn from_context(context: Context, settings: Settings) -> Self {
+        Communicator { inner: Rc::new(Inner { context, settings, prepared: RefCell::default() }) }
+    }
+
+    /// The number of this rank, from 0.
+    pub fn rank(&self) -> usize {
+        self.context().rank()
+    }
+
+    /// How many ranks there are.
+    pub fn ranks(&self) -> usize {
+        self.context().topology.ranks()
+    }
+
+    /// Where all ranks live.
+    pub fn topology(&self) -> &Topology {
+        &self.context().topology
+    }
+
+    /// The settings it was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// Whether the ranks of this node share cores, so that timings mean little.
+    pub fn is_oversubscribed(&self) -> bool {
+        self.context().wait.is_oversubscribed()
+    }
+
+    /// The MPI library's own collectives, where ranks are MPI processes.
+    pub fn native(&self) -> Option<&dyn Native> {
+        self.context().transport.native()
+    }
+
+    /// True for the first rank of the node that asks: it reports a failure for all of them.
+    pub fn claim_report(&self) -> bool {
+        self.context().lane.claim()
+    }
+
+    /// Tells the other ranks that this one failed, so that they stop waiting for it.
+    pub fn report_failure(&self, error: &Error) {
+        self.context().transport.report_failure(error);
+    }
+
+    fn context(&self) -> &Context {
+        &self.inner.context
+    }
+
+    /// `n` zeroed elements that the ranks of this node can read in place. Collective; `n` is the
+    /// same on all ranks.
+    #[track_caller]
+    pub fn shared<T: Element>(&self, n: usize) -> Result<SharedBuffer<T>> {
+        const SMALLEST: usize = 4096;
+        let context = self.context();
+        let bytes = n.checked_mul(size_of::<T>()).ok_or_else(|| {
+            Error::input(format!("a shared buffer of {n} {} is too large", T::DTYPE))
+        })?;
+        let bytes = bytes.max(SMALLEST).checked_next_power_of_two().unwrap_or(bytes);
+        let world_rank = context.world[self.rank()];
+        let peers = context.topology.peers(self.rank());
+        let members: Vec<usize> = peers.iter().map(|&r| context.world[r]).collect();
+        let unused = context.registry.unused(&members, bytes);
+        let oldest = unused.first().map_or(0, |segment| segment.key);
+        let fresh = context.registry.fresh_key(world_rank);
+        let mine = Signature::shared_buffer(bytes);
+        signature::note_site(&context.lane, Location::caller());
+        let key = |key| Located { key, offset: 0 };
+        context.lane.arrive_with(&mine.words(key(oldest), key(fresh)));
+        executor::wait_for_meet(context, "shared")?;
+        signature::compare(&mine, &context.lane, peers, context.calls())?;
+        let offered: Vec<[Located; 2]> = (0..context.lane.locals())
+            .filter(|&l| l != context.lane.local())
+            .map(|l| Signature::located(&context.lane.words_of(l)))
+            .collect();
+        if let Some(segment) = unused.first().filter(|_| offered.iter().all(|o| o[0].key == oldest)) {
+            context.registry.reuse(segment);
+            let mut buffer = SharedBuffer::new(segment.clone(), world_rank, n);
+            buffer.as_mut_slice().fill(T::default());
+            return Ok(buffer);
+        }
+        let key = if context.lane.local() == 0 { fresh } else { offered[0][1].key };
+        let segment = match &context.node {
+            Some(node) => node.allocate(bytes)?,
+            None => Allocation::private(bytes)?,
+        };
+        let registered = context.registry.insert(key, segment, members);
+        Ok(SharedBuffer::new(registered, world_rank, n))
+    }
+
+    /// Everything a call needs beside its buffers; made on its first use.
+    fn prepared(&self, call: &Call, shared: [bool; 2], site: &'static Location<'static>)
+    -> Result<Rc<Prepared>> {
+        let key = (call.clone(), shared);
+        if let Some(prepared) = self.inner.prepared.borrow().get(&key) {
+            return Ok(prepared.clone());
+        }
+        let prepared = Rc::new(self.prepare(call, shared)?);
+        prepared.reserve(self.context(), site)?;
+        let mut kept = self.inner.prepared.borrow_mut();
+        if kept.len() >= MOST_PREPARED {
+            kept.clear();
+        }
+        kept.insert(key, prepared.clone());
+        Ok(prepared)
+    }
+
+    fn prepare(&self, call: &Call, shared: [bool; 2]) -> Result<Prepared> {
+        let (context, problem) = (self.context(), &call.problem);
+        let (topology, rank) = (&context.topology, self.rank());
+        let row = match call.algorithm {
+            Some(name) => {
+                let row = table::find(problem.collective, name)?;
+                row.fits(problem, topology, shared[0], shared[1])?;
+                row
+            }
+            None => select::choose(problem, call.dtype, topology, shared, self.settings().order)?,
+        };
+        let plan = check::check_local((row.build)(problem, topology, rank), problem, topology)?;
+        let bytes = call.dtype.bytes();
+        let peer_bytes = topology.peers(rank).iter();
+        let peer_bytes =
+            peer_bytes.map(|&r| [problem.input_len(r) * bytes, problem.output_len(r) * bytes]);
+        let op = call.op.unwrap_or(crate::element::Op::Sum);
+        let divisor = if op == crate::element::Op::Average { self.ranks() as f64 } else { 1.0 };
+        Ok(Prepared {
+            plan: Rc::new(plan),
+            signature: Signature::new(problem, call.dtype, call.op, row.name),
+            name: format!("{}/{}", problem.collective.name(), row.name),
+            element_bytes: bytes,
+            combine: Combine { kernel: reduce::kernel(call.dtype, op), divisor },
+            reads_peers: [row.needs.shared_input, row.needs.shared_output],
+            peer_bytes: peer_bytes.collect(),
+        })
+    }
+
+    /// The algorithm that a call would use, without running it.
+    pub fn algorithm_for<T: Element>(
+        &self,
+        collective: Collective,
+        sharding: &Sharding,
+        shared: [bool; 2],
+    ) -> Result<&'static str> {
+        let problem = self.problem::<T>(collective, sharding);
+        let order = self.settings().order;
+        Ok(select::choose(&problem, T::DTYPE, self.topology(), shared, order)?.name)
+    }
+
+    fn problem<T: Element>(&self, collective: Collective, sharding: &Sharding) -> Problem {
+        let piece = (self.settings().piece_bytes / size_of::<T>()).max(1);
+        Problem { piece, ..Problem::new(collective, sharding.clone()) }
+    }
+
+    fn execute(
+        &self,
+        prepared: &Prepared,
+        buffers: Buffers<'_>,
+        located: [Located; 2],
+        site: &'static Location<'static>,
+    ) -> Result<()> {
+        executor::Execution::start(self.context(), prepared, buffers, located, site)?.finish()
+    }
+}
+
+struct Leader {
+    label: usize,
+    node: Option<Box<dyn Transport>>,
+}

@@ -1,0 +1,79 @@
+//! Ranks as MPI processes.
+
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Options, report, start_workers};
+use crate::communicator::Communicator;
+use crate::error::{Error, Result};
+use crate::transport::mpi::{self, Job};
+
+/// How long a rank that failed after another one waits to be ended by it.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Runs a job of the command line. `rank` is for messages before MPI says it.
+pub(super) fn run<F>(options: &Options, rank: Option<usize>, body: &F) -> ExitCode
+where
+    F: Fn(&Communicator) -> Result<()>,
+{
+    let job = match Job::start() {
+        Ok(job) => job,
+        Err(error) => return report::failure(&error, options.output),
+    };
+    end_job_on_panic(rank, options);
+    let (job, communicator) = match connect(&job, options) {
+        Ok(communicator) => (job, communicator),
+        Err(error) => {
+            report::failure(&error, options.output);
+            mpi::abort(error.exit_code());
+        }
+    };
+    let locals = communicator.topology().peers(communicator.rank()).len();
+    start_workers(options.threads, 1, locals);
+    let result = body(&communicator);
+    if let Err(error) = &result {
+        if !error.agreed {
+            fail_alone(error, &communicator, options);
+        }
+        if communicator.rank() == 0 {
+            report::failure(error, options.output);
+        }
+    }
+    drop(communicator);
+    if let Err(error) = job.finish() {
+        report::failure(&error, options.output);
+        mpi::abort(error.exit_code());
+    }
+    result.map_or_else(|error| ExitCode::from(error.exit_code()), |()| ExitCode::SUCCESS)
+}
+
+fn connect(job: &Rc<Job>, options: &Options) -> Result<Communicator> {
+    Communicator::new(Box::new(job.world()?), options.settings)
+}
+
+/// Ends all processes. The first rank of a node to come here reports; the others give it time to
+/// end them, so that the job says one thing.
+fn fail_alone(error: &Error, communicator: &Communicator, options: &Options) -> ! {
+    if communicator.claim_report() {
+        report::failure(error, options.output);
+    } else {
+        std::thread::sleep(GRACE);
+    }
+    mpi::abort(error.exit_code())
+}
+
+/// Unwinding would end in MPI_Finalize, which waits for ranks that wait for this one.
+fn end_job_on_panic(rank: Option<usize>, options: &Options) {
+    let output = options.output;
+    std::panic::set_hook(Box::new(move |info| {
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().map(|s| (*s).to_string());
+        let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+        let place = info.location().map_or(String::new(), |at| format!(" at {at}"));
+        let mut error = Error::internal(format!("panicked{place}: {text}"));
+        error.rank = rank;
+        report::failure(&error, output);
+        mpi::abort(error.exit_code());
+    }));
+}

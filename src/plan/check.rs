@@ -1,0 +1,43 @@
+//! Proves plans right: every rank checks its own before it runs it, and tests and `plan check`
+//! replay the plans of all ranks together, symbolically.
+//!
+//! The replay knows no data. Each element is a symbol that remembers which contributions it is made
+//! of and in which order they were folded, so that one replay proves the result for all values: no
+//! contribution is lost or counted twice, all ranks get the same bits, nothing deadlocks, races or
+//! reads garbage. Messages have rendezvous semantics, the strictest that a transport may have: a
+//! send is done when its receive is there.
+
+mod fault;
+mod forms;
+mod local;
+mod replay;
+#[cfg(test)]
+mod tests;
+mod traffic;
+
+pub use fault::{Element, Fault, PlanError, Wait};
+pub use local::{Checked, check_local};
+pub use replay::{Report, check_all};
+pub use traffic::{Traffic, traffic};
+
+use super::table::Algorithm;
+use super::{Plan, Problem};
+use crate::topology::Topology;
+
+/// Checks all that a row of the table says about itself, for one problem that it fits.
+pub fn check_algorithm(
+    algorithm: &Algorithm,
+    problem: &Problem,
+    topology: &Topology,
+) -> Result<Report, PlanError> {
+    let plans: Vec<Plan> =
+        (0..topology.ranks()).map(|rank| (algorithm.build)(problem, topology, rank)).collect();
+    let needs = algorithm.needs;
+    let report = check_all(&plans, problem, topology, needs.shared_input, needs.shared_output)?;
+    match report.rounded_again {
+        Some((rank, element)) if algorithm.single_rounding => {
+            Err(PlanError { rank, place: None, fault: Fault::RoundedAgain(element) })
+        }
+        _ => Ok(report),
+    }
+}

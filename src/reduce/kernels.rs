@@ -1,0 +1,318 @@
+//! The loops of the reductions, written once and compiled three times.
+//!
+//! Two sources, the commonest case, are one fused loop. More are folded through a block of
+//! accumulators that stays in the first-level cache (256 × 4 or 8 bytes), so each source streams
+//! through once and memory sees `k` reads and one write an element.
+//!
+//! Tried and slower: an inner loop over the sources for each element (the compiler cannot
+//! vectorise it for unknown `k`).
+
+use half::{bf16, f16};
+
+use super::ReduceFn;
+use crate::element::{DType, Op};
+
+/// How one element type accumulates.
+trait Accumulate: Copy {
+    type Wide: Copy;
+    const ZERO: Self::Wide;
+    fn wide(self) -> Self::Wide;
+    fn narrow(wide: Self::Wide) -> Self;
+    fn add(a: Self::Wide, b: Self::Wide) -> Self::Wide;
+    fn multiply(a: Self::Wide, b: Self::Wide) -> Self::Wide;
+    fn min(a: Self::Wide, b: Self::Wide) -> Self::Wide;
+    fn max(a: Self::Wide, b: Self::Wide) -> Self::Wide;
+    fn divide(a: Self::Wide, divisor: f64) -> Self::Wide;
+}
+
+macro_rules! float_extremes {
+    ($wide:ty) => {
+        // Equal values differ at most in the sign of zero: OR keeps a minus, AND drops it.
+        #[inline(always)]
+        fn min(a: $wide, b: $wide) -> $wide {
+            let same = <$wide>::from_bits(a.to_bits() | b.to_bits());
+            let low = if a < b { a } else { b };
+            let value = if a == b { same } else { low };
+            if a.is_nan() || b.is_nan() { <$wide>::NAN } else { value }
+        }
+        #[inline(always)]
+        fn max(a: $wide, b: $wide) -> $wide {
+            let same = <$wide>::from_bits(a.to_bits() & b.to_bits());
+            let high = if a > b { a } else { b };
+            let value = if a == b { same } else { high };
+            if a.is_nan() || b.is_nan() { <$wide>::NAN } else { value }
+        }
+    };
+}
+
+macro_rules! float {
+    ($type:ty, $wide:ty, $to:expr, $from:expr) => {
+        impl Accumulate for $type {
+            type Wide = $wide;
+            const ZERO: $wide = 0.0;
+            #[inline(always)]
+            fn wide(self) -> $wide {
+                $to(self)
+            }
+            #[inline(always)]
+            fn narrow(wide: $wide) -> Self {
+                $from(wide)
+            }
+            #[inline(always)]
+            fn add(a: $wide, b: $wide) -> $wide {
+                a + b
+            }
+            #[inline(always)]
+            fn multiply(a: $wide, b: $wide) -> $wide {
+                a * b
+            }
+            float_extremes!($wide);
+            #[inline(always)]
+            fn divide(a: $wide, divisor: f64) -> $wide {
+                a / divisor as $wide
+            }
+        }
+    };
+}
+
+float!(f32, f32, |x| x, |x| x);
+float!(f64, f64, |x| x, |x| x);
+float!(bf16, f32, bf16_to_f32, bf16_from_f32);
+float!(f16, f32, f16::to_f32, f16::from_f32);
+
+/// Exact: a bf16 is the upper half of an f32.
+#[inline(always)]
+fn bf16_to_f32(x: bf16) -> f32 {
+    f32::from_bits(u32::from(x.to_bits()) << 16)
+}
+
+/// To nearest, ties to even, without a branch so that it vectorises; NaN stays NaN.
+#[inline(always)]
+fn bf16_from_f32(x: f32) -> bf16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+    let quiet = (bits >> 16) | 0x40;
+    bf16::from_bits(if x.is_nan() { quiet } else { rounded } as u16)
+}
+
+macro_rules! integer {
+    ($type:ty) => {
+        impl Accumulate for $type {
+            type Wide = $type;
+            const ZERO: $type = 0;
+            #[inline(always)]
+            fn wide(self) -> $type {
+                self
+            }
+            #[inline(always)]
+            fn narrow(wide: $type) -> Self {
+                wide
+            }
+            #[inline(always)]
+            fn add(a: $type, b: $type) -> $type {
+                a.wrapping_add(b)
+            }
+            #[inline(always)]
+            fn multiply(a: $type, b: $type) -> $type {
+                a.wrapping_mul(b)
+            }
+            #[inline(always)]
+            fn min(a: $type, b: $type) -> $type {
+                Ord::min(a, b)
+            }
+            #[inline(always)]
+            fn max(a: $type, b: $type) -> $type {
+                Ord::max(a, b)
+            }
+            #[inline(always)]
+            fn divide(a: $type, divisor: f64) -> $type {
+                a / divisor as $type
+            }
+        }
+    };
+}
+
+integer!(i32);
+integer!(i64);
+integer!(u32);
+integer!(u64);
+
+/// An operator as a type, so that the loops are compiled for each.
+trait Operator {
+    const DIVIDES: bool = false;
+    fn apply<T: Accumulate>(a: T::Wide, b: T::Wide) -> T::Wide;
+}
+
+macro_rules! operator {
+    ($name:ident, $method:ident, $divides:expr) => {
+        struct $name;
+        impl Operator for $name {
+            const DIVIDES: bool = $divides;
+            #[inline(always)]
+            fn apply<T: Accumulate>(a: T::Wide, b: T::Wide) -> T::Wide {
+                T::$method(a, b)
+            }
+        }
+    };
+}
+
+operator!(Sum, add, false);
+operator!(Product, multiply, false);
+operator!(Min, min, false);
+operator!(Max, max, false);
+operator!(Average, add, true);
+
+const BLOCK: usize = 256;
+
+/// The reduction of [`super::ReduceFn`], with its safety contract.
+#[inline(always)]
+unsafe fn fold<T: Accumulate, O: Operator>(
+    sources: &[*const u8],
+    into: *mut u8,
+    n: usize,
+    divisor: f64,
+) {
+    let into = into.cast::<T>();
+    let finish = |wide: T::Wide| {
+        T::narrow(if O::DIVIDES && divisor != 1.0 { T::divide(wide, divisor) } else { wide })
+    };
+    if let [a, b] = *sources {
+        let (a, b) = (a.cast::<T>(), b.cast::<T>());
+        for i in 0..n {
+            // SAFETY: i < n, and the caller vouches for n elements behind each pointer.
+            unsafe {
+                let sum = O::apply::<T>((*a.add(i)).wide(), (*b.add(i)).wide());
+                into.add(i).write(finish(sum));
+            }
+        }
+        return;
+    }
+    let mut start = 0;
+    while start < n {
+        let len = BLOCK.min(n - start);
+        let mut block = [T::ZERO; BLOCK];
+        for (k, source) in sources.iter().enumerate() {
+            // SAFETY: start + len <= n, and the caller vouches for n elements.
+            let source = unsafe { source.cast::<T>().add(start) };
+            for (i, accumulator) in block.iter_mut().enumerate().take(len) {
+                // SAFETY: i < len; see above.
+                let value = unsafe { *source.add(i) }.wide();
+                *accumulator = if k == 0 { value } else { O::apply::<T>(*accumulator, value) };
+            }
+        }
+        for (i, &accumulator) in block.iter().enumerate().take(len) {
+            // SAFETY: start + i < n; all sources of this block have been read.
+            unsafe { into.add(start + i).write(finish(accumulator)) };
+        }
+        start += len;
+    }
+}
+
+/// The three compilations of one loop, and the choice between them.
+macro_rules! compiled {
+    ($type:ty, $op:ty) => {{
+        unsafe fn plain(sources: &[*const u8], into: *mut u8, n: usize, divisor: f64) {
+            // SAFETY: the contract is passed on.
+            unsafe { fold::<$type, $op>(sources, into, n, divisor) }
+        }
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx2,fma,f16c")]
+            unsafe fn avx2(sources: &[*const u8], into: *mut u8, n: usize, divisor: f64) {
+                // SAFETY: the contract is passed on.
+                unsafe { fold::<$type, $op>(sources, into, n, divisor) }
+            }
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+            unsafe fn avx512(sources: &[*const u8], into: *mut u8, n: usize, divisor: f64) {
+                // SAFETY: the contract is passed on.
+                unsafe { fold::<$type, $op>(sources, into, n, divisor) }
+            }
+            match vectors() {
+                Vectors::Avx512 => return avx512,
+                Vectors::Avx2 => return avx2,
+                Vectors::Plain => {}
+            }
+        }
+        plain
+    }};
+}
+
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+enum Vectors {
+    Plain,
+    Avx2,
+    Avx512,
+}
+
+/// What this processor has. The standard library caches the answers.
+#[cfg(target_arch = "x86_64")]
+fn vectors() -> Vectors {
+    let avx2 = is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c");
+    let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    match (avx2, avx512) {
+        (true, true) => Vectors::Avx512,
+        (true, false) => Vectors::Avx2,
+        (false, _) => Vectors::Plain,
+    }
+}
+
+macro_rules! by_operator {
+    ($type:ty, $op:expr) => {
+        match $op {
+            Op::Sum => compiled!($type, Sum),
+            Op::Product => compiled!($type, Product),
+            Op::Min => compiled!($type, Min),
+            Op::Max => compiled!($type, Max),
+            Op::Average => compiled!($type, Average),
+        }
+    };
+}
+
+/// See [`super::kernel`].
+pub(super) fn choose(dtype: DType, op: Op) -> ReduceFn {
+    match dtype {
+        DType::F32 => by_operator!(f32, op),
+        DType::F64 => by_operator!(f64, op),
+        DType::Bf16 => by_operator!(bf16, op),
+        DType::F16 => by_operator!(f16, op),
+        DType::I32 => by_operator!(i32, op),
+        DType::I64 => by_operator!(i64, op),
+        DType::U32 => by_operator!(u32, op),
+        DType::U64 => by_operator!(u64, op),
+    }
+}
+
+/// Widens half-precision elements to f32, exactly.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn widen<T: crate::element::Element>(from: &[T], into: &mut [f32]) {
+    assert_eq!(from.len(), into.len());
+    for (wide, narrow) in into.iter_mut().zip(from) {
+        *wide = narrow.to_f64() as f32;
+    }
+}
+
+/// Rounds f32 to half precision, to nearest even.
+///
+/// # Panics
+/// If the lengths differ, or `T` is not a half-precision type.
+pub fn narrow<T: crate::element::Element>(from: &[f32], into: &mut [T]) {
+    assert_eq!(from.len(), into.len());
+    if let Ok(into) = bytemuck::try_cast_slice_mut::<T, u16>(into) {
+        let round: fn(f32) -> u16 = match T::DTYPE {
+            DType::Bf16 => |x| bf16_from_f32(x).to_bits(),
+            DType::F16 => |x| f16::from_f32(x).to_bits(),
+            other => unreachable!("{other} is not a half-precision type"),
+        };
+        for (narrow, wide) in into.iter_mut().zip(from) {
+            *narrow = round(*wide);
+        }
+    }
+}

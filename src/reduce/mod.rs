@@ -1,0 +1,135 @@
+//! Reduction kernels: `into[i] = s₀[i] ⊕ s₁[i] ⊕ … ⊕ s_{k−1}[i]`, folded from left to right.
+//!
+//! One pass over `k` sources: `k` elements read and one written per result element, which is the
+//! least a reduction can move. 16-bit floats accumulate in f32 and are rounded once.
+//!
+//! `kernels` holds the loops, each compiled for AVX-512, AVX2 and the plain target and chosen at
+//! run time; the fold order per element is the same in all of them, so the bits are too.
+//! `exact` holds order-independent sums.
+
+#![allow(unsafe_code)] // raw slices of several ranks meet here; see `ReduceFn`
+
+pub mod exact;
+mod kernels;
+
+use crate::element::{DType, Op};
+
+pub use kernels::{narrow, widen};
+
+/// A reduction over raw memory, chosen once per call and run many times.
+///
+/// # Safety
+/// Every source is readable and `into` is writable for `n` elements of the kernel's type, all
+/// aligned to it. `into` equals one of the sources or overlaps none of them. No other thread or
+/// process writes the sources or touches `into` meanwhile.
+pub type ReduceFn = unsafe fn(sources: &[*const u8], into: *mut u8, n: usize, divisor: f64);
+
+/// The kernel for a type and an operator. It divides by its last argument only where `op` is an
+/// average; callers pass 1 for partial results.
+pub fn kernel(dtype: DType, op: Op) -> ReduceFn {
+    kernels::choose(dtype, op)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::Element;
+    use crate::with_element_type;
+    use half::bf16;
+
+    fn run<T: Element>(op: Op, sources: &[Vec<T>], divisor: f64) -> Vec<T> {
+        let n = sources[0].len();
+        let mut into = vec![T::default(); n];
+        let pointers: Vec<*const u8> = sources.iter().map(|s| s.as_ptr().cast()).collect();
+        // SAFETY: the vectors hold n elements each and `into` is separate from them.
+        unsafe { kernel(T::DTYPE, op)(&pointers, into.as_mut_ptr().cast(), n, divisor) };
+        into
+    }
+
+    fn expected(op: Op, values: &[f64], divisor: f64) -> f64 {
+        let fold = |f: fn(f64, f64) -> f64| values.iter().copied().reduce(f).unwrap();
+        match op {
+            Op::Sum => fold(|a, b| a + b),
+            Op::Product => fold(|a, b| a * b),
+            Op::Min => fold(f64::min),
+            Op::Max => fold(f64::max),
+            Op::Average => fold(|a, b| a + b) / divisor,
+        }
+    }
+
+    #[test]
+    fn every_type_and_operator_matches_plain_arithmetic_at_awkward_lengths() {
+        for dtype in DType::ALL {
+            for op in Op::ALL {
+                for k in [1usize, 2, 3, 4, 5, 8, 9] {
+                    for n in [0usize, 1, 3, 15, 16, 17, 63, 64, 65, 255, 257, 1031] {
+                        with_element_type!(dtype, T => {
+                            let value = |r: usize, i: usize| {
+                                if op == Op::Product { 1 + (r + i) as u8 % 2 } else { ((7 * r + i) % 13) as u8 }
+                            };
+                            let sources: Vec<Vec<T>> = (0..k)
+                                .map(|r| (0..n).map(|i| T::from_small(value(r, i))).collect())
+                                .collect();
+                            // A power of two divides small sums exactly or truncates to check.
+                            let divisor = 4.0;
+                            let result = run::<T>(op, &sources, divisor);
+                            for (i, &got) in result.iter().enumerate() {
+                                let values: Vec<f64> =
+                                    (0..k).map(|r| f64::from(value(r, i))).collect();
+                                let mut want = expected(op, &values, divisor);
+                                if !matches!(dtype, DType::F32 | DType::F64 | DType::Bf16 | DType::F16) {
+                                    want = want.trunc();
+                                }
+                                assert_eq!(got.to_f64(), want, "{dtype} {} k={k} n={n} i={i}", op.name());
+                            }
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bf16_rounds_once_and_not_at_every_step() {
+        // 256 + 1 + 1 is 258 in f32; rounding after each step in bf16 (8 bits) stays at 256.
+        let sources = [256.0f32, 1.0, 1.0].map(|x| vec![bf16::from_f32(x); 100]);
+        for x in run(Op::Sum, &sources, 1.0) {
+            assert_eq!(x.to_f32(), 258.0);
+        }
+    }
+
+    #[test]
+    fn min_and_max_do_not_depend_on_the_order() {
+        let nan = f64::NAN;
+        for (a, b, min, max) in
+            [(0.0, -0.0, -0.0, 0.0), (-0.0, 0.0, -0.0, 0.0), (1.0, nan, nan, nan), (nan, 1.0, nan, nan)]
+        {
+            let low = run(Op::Min, &[vec![a], vec![b]], 1.0)[0];
+            let high = run(Op::Max, &[vec![a], vec![b]], 1.0)[0];
+            assert_eq!(low.to_bits(), if min.is_nan() { f64::NAN.to_bits() } else { min.to_bits() });
+            assert_eq!(high.to_bits(), if max.is_nan() { f64::NAN.to_bits() } else { max.to_bits() });
+        }
+    }
+
+    #[test]
+    fn reducing_onto_an_operand_is_allowed() {
+        let mut a: Vec<i64> = (0..777).collect();
+        let b: Vec<i64> = (0..777).map(|i| 1000 * i).collect();
+        let pointers = [b.as_ptr().cast::<u8>(), a.as_ptr().cast::<u8>()];
+        // SAFETY: `into` is exactly the second source; both hold 777 elements.
+        unsafe { kernel(DType::I64, Op::Sum)(&pointers, a.as_mut_ptr().cast(), 777, 1.0) };
+        assert!(a.iter().enumerate().all(|(i, &x)| x == 1001 * i as i64));
+    }
+
+    #[test]
+    fn half_precision_survives_widening_and_narrowing() {
+        with_element_type!(DType::F16, T => {
+            let narrow_in: Vec<T> = (0..=255).map(T::from_small).collect();
+            let mut wide = vec![0f32; 256];
+            widen(&narrow_in, &mut wide);
+            let mut back = vec![T::default(); 256];
+            narrow(&wide, &mut back);
+            assert_eq!(narrow_in, back);
+        });
+    }
+}

@@ -1,0 +1,135 @@
+//! Which algorithm for this call.
+//!
+//! A pure function of the problem, the placement, the kinds of buffers and the wanted order: it
+//! walks a short list of names, best first, and takes the first that fits. The lists follow
+//! measured crossings (one node: shared memory always; between nodes: few messages for short
+//! vectors, few bytes for long ones).
+//!
+//! In canonical order only algorithms that fold all contributions of an element at once, in rank
+//! order, may reduce: their results have the same bits on every placement, and 16-bit floats are
+//! rounded once.
+
+use crate::element::DType;
+use crate::error::{Error, Result};
+use crate::plan::table::{self, Algorithm};
+use crate::plan::{Collective, Problem};
+use crate::topology::Topology;
+
+/// In which order contributions are combined.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Order {
+    /// Folded in rank order: the same bits whatever the algorithm, placement and transport.
+    #[default]
+    Canonical,
+    /// Whatever is fastest.
+    Fastest,
+}
+
+/// Up to here a vector is short: latency counts more than bytes.
+const SHORT_BYTES: usize = 32 << 10;
+/// Up to here every rank of a node reduces everything, to save a meet.
+const FLAT_BYTES: usize = 8 << 10;
+
+/// The names to try, best first. The last one of each list fits everywhere.
+fn preference(collective: Collective, bytes: usize, topology: &Topology) -> Vec<&'static str> {
+    let short = bytes <= SHORT_BYTES;
+    let nodes_share = topology.nodes() > 1 && topology.nodes() < topology.ranks();
+    let mut names = match collective {
+        Collective::AllReduce if bytes <= FLAT_BYTES => vec!["flat", "direct"],
+        Collective::Barrier => vec!["meet"],
+        _ => vec!["direct", "staged"],
+    };
+    if nodes_share {
+        names.extend(["hierarchical_direct", "hierarchical"]);
+    }
+    names.extend(match collective {
+        Collective::ReduceScatter if short => &["pairwise"][..],
+        Collective::ReduceScatter => &["ring", "pairwise"],
+        Collective::AllGather if short => &["doubling", "bruck"],
+        Collective::AllGather => &["ring"],
+        Collective::AllReduce if short => &["doubling", "pairwise"],
+        Collective::AllReduce => &["rabenseifner", "ring", "pairwise"],
+        Collective::Broadcast { .. } if short => &["binomial"],
+        Collective::Broadcast { .. } => &["scatter_ring", "binomial"],
+        Collective::Gather { .. } | Collective::Scatter { .. } if short => &["binomial"],
+        Collective::Gather { .. } | Collective::Scatter { .. } => &["linear", "binomial"],
+        Collective::AllToAll if short => &["bruck", "pairwise"],
+        Collective::AllToAll => &["pairwise"],
+        Collective::Barrier => &["dissemination"],
+    });
+    names
+}
+
+/// The algorithm for a call. `shared` says whether input and output are in node-shared memory.
+pub fn choose(
+    problem: &Problem,
+    dtype: DType,
+    topology: &Topology,
+    shared: [bool; 2],
+    order: Order,
+) -> Result<&'static Algorithm> {
+    let n = match &problem.counts {
+        Some(counts) => counts.iter().max().copied().unwrap_or(0) * problem.ranks(),
+        None => problem.sharding.n(),
+    };
+    let one_fold = problem.collective.reduces() && order == Order::Canonical;
+    preference(problem.collective, n * dtype.bytes(), topology)
+        .into_iter()
+        .filter_map(|name| table::find(problem.collective, name).ok())
+        .filter(|row| !one_fold || row.single_rounding)
+        .find(|row| row.fits(problem, topology, shared[0], shared[1]).is_ok())
+        .ok_or_else(|| {
+            Error::internal(format!("no algorithm fits {}", problem.collective.name()))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sharding::Sharding;
+
+    #[test]
+    fn every_name_is_in_the_table_and_every_call_finds_one() {
+        for collective in Collective::ALL {
+            for ranks in 1..=9 {
+                for topology in
+                    [Topology::one_node(ranks), Topology::flat(ranks), Topology::blocks(ranks, 2)]
+                {
+                    for n in [0, 1, ranks, 1 << 12, 1 << 24] {
+                        let mut problem = Problem::new(collective, Sharding::even(n, ranks));
+                        if collective == Collective::AllToAll {
+                            let counts = (0..ranks * ranks).map(|i| i % 3 * n).collect();
+                            problem = Problem::all_to_all(ranks, counts);
+                        }
+                        for name in preference(collective, 4 * n, &topology) {
+                            let known = table::of(collective).any(|row| row.name == name);
+                            let special = ["direct", "staged", "hierarchical_direct"];
+                            let hierarchy = name == "hierarchical";
+                            assert!(known || hierarchy || special.contains(&name), "{name}");
+                        }
+                        for shared in [[false; 2], [true, false], [false, true], [true; 2]] {
+                            for order in [Order::Canonical, Order::Fastest] {
+                                let row =
+                                    choose(&problem, DType::F32, &topology, shared, order).unwrap();
+                                row.fits(&problem, &topology, shared[0], shared[1]).unwrap();
+                                let free = !collective.reduces() || order == Order::Fastest;
+                                assert!(free || row.single_rounding);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn shared_buffers_are_never_staged() {
+        let topology = Topology::one_node(4);
+        for collective in [Collective::ReduceScatter, Collective::AllGather, Collective::AllReduce] {
+            let problem = Problem::new(collective, Sharding::even(1 << 20, 4));
+            let row =
+                choose(&problem, DType::F32, &topology, [true; 2], Order::Canonical).unwrap();
+            assert_eq!(row.name, "direct");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The memory of one running collective: the buffers of this rank and of its node peers, and the
+//! only code that moves elements between them.
+//!
+//! A frame owns the [`Checked`] plan it runs and executes nothing but steps of that plan, so what
+//! the checker proved (ranges inside their buffers, disjoint writes, no peer's memory written and
+//! read in one epoch) holds for every pointer made here. Lengths are compared once more when a
+//! step runs, because buffers come from callers.
+
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+use super::lane::Lane;
+use super::memory::Registered;
+use super::{Direction, Message, Posted, Transport};
+use crate::error::Result;
+use crate::plan::check::Checked;
+use crate::plan::{Buffer, Slice, Step};
+use crate::topology::Topology;
+
+/// A reduction over raw memory; the contract is that of `reduce::ReduceFn`, which it is.
+pub type Kernel = unsafe fn(sources: &[*const u8], into: *mut u8, n: usize, divisor: f64);
+
+/// How elements are combined.
+#[derive(Clone, Copy, Debug)]
+pub struct Combine {
+    /// The reduction kernel of the element type and operator.
+    pub kernel: Kernel,
+    /// What the last reduction divides by; 1 unless the operator is the average.
+    pub divisor: f64,
+}
+
+/// Bytes from a start, without a lifetime; the frame's lifetime stands for it.
+#[derive(Clone, Copy, Debug)]
+struct Region {
+    at: *mut u8,
+    bytes: usize,
+}
+
+impl Region {
+    const EMPTY: Region = Region { at: std::ptr::NonNull::<u64>::dangling().as_ptr().cast(), bytes: 0 };
+}
+
+/// The buffers a caller lends for one collective.
+#[derive(Debug)]
+pub struct Buffers<'a> {
+    input: Region,
+    output: Region,
+    lent: PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> Buffers<'a> {
+    /// Separate buffers.
+    pub fn separate(input: &'a [u8], output: &'a mut [u8]) -> Self {
+        Buffers {
+            // The plan never writes its input; the pointer is mutable only to share a type.
+            input: Region { at: input.as_ptr().cast_mut(), bytes: input.len() },
+            output: Region { at: output.as_mut_ptr(), bytes: output.len() },
+            lent: PhantomData,
+        }
+    }
+
+    /// In place: the input is `range` (bytes) of the output.
+    ///
+    /// # Panics
+    /// If the range is not inside.
+    pub fn input_in_output(output: &'a mut [u8], range: std::ops::Range<usize>) -> Self {
+        let whole = Region { at: output.as_mut_ptr(), bytes: output.len() };
+        let input = Region { at: output[range.clone()].as_mut_ptr(), bytes: range.len() };
+        Buffers { input, output: whole, lent: PhantomData }
+    }
+
+    /// In place: the output is `range` (bytes) of the input, which holds garbage elsewhere after.
+    ///
+    /// # Panics
+    /// If the range is not inside.
+    pub fn output_in_input(input: &'a mut [u8], range: std::ops::Range<usize>) -> Self {
+        let whole = Region { at: input.as_mut_ptr(), bytes: input.len() };
+        let output = Region { at: input[range.clone()].as_mut_ptr(), bytes: range.len() };
+        Buffers { input: whole, output, lent: PhantomData }
+    }
+}
+
+/// Vectors that frames use again from call to call, so that a call allocates nothing.
+#[derive(Debug, Default)]
+pub struct FramePool {
+    regions: Vec<[Region; 3]>,
+    halves: Vec<*mut u8>,
+    sources: Vec<*const u8>,
+    messages: Vec<Message>,
+}
+
+/// One running collective's memory.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    plan: Rc<Checked>,
+    pool: FramePool,
+    local: usize,
+    element_bytes: usize,
+    combine: Combine,
+    lent: PhantomData<Buffers<'a>>,
+}
+
+impl<'a> Frame<'a> {
+    /// The frame of `plan` over the caller's buffers and the lane's next half of workspace.
+    pub fn new(
+        plan: Rc<Checked>,
+        buffers: Buffers<'a>,
+        lane: &Lane,
+        element_bytes: usize,
+        combine: Combine,
+        mut pool: FramePool,
+    ) -> Self {
+        pool.regions.clear();
+        pool.regions.resize(lane.locals(), [Region::EMPTY; 3]);
+        if plan.scratch > 0 {
+            let bytes = lane.take_half(&mut pool.halves);
+            for (regions, &at) in pool.regions.iter_mut().zip(&pool.halves) {
+                regions[index(Buffer::Scratch)] = Region { at, bytes };
+            }
+        }
+        let own = &mut pool.regions[lane.local()];
+        own[index(Buffer::Input)] = buffers.input;
+        own[index(Buffer::Output)] = buffers.output;
+        Frame { plan, pool, local: lane.local(), element_bytes, combine, lent: PhantomData }
+    }
+
+    /// The plan that runs.
+    pub fn plan(&self) -> &Checked {
+        &self.plan
+    }
+
+    /// Gives the vectors back for the next call.
+    pub fn into_pool(self) -> FramePool {
+        self.pool
+    }
+
+    /// Tells where a peer's buffer lies: `offset` bytes into its part of a shared segment.
+    /// False when the peer has no part there or `bytes` do not fit.
+    pub fn set_peer(
+        &mut self,
+        local: usize,
+        buffer: Buffer,
+        segment: &Registered,
+        world_rank: usize,
+        offset: usize,
+        bytes: usize,
+    ) -> bool {
+        let fits = offset.checked_add(bytes).is_some_and(|end| end <= segment.segment.bytes());
+        let Some(base) = segment.base_of(world_rank).filter(|_| fits) else { return false };
+        // SAFETY: offset + bytes lie inside the peer's part, which is at least that long.
+        let at = unsafe { base.as_ptr().add(offset) };
+        self.pool.regions[local][index(buffer)] = Region { at, bytes };
+        true
+    }
+
+    /// The address of a slice on a local rank.
+    ///
+    /// # Panics
+    /// If the slice is not inside the buffer: a defect, since the plan was checked.
+    #[inline]
+    fn at(&self, local: usize, slice: Slice) -> *mut u8 {
+        let region = self.pool.regions[local][index(slice.buffer)];
+        let (start, end) = (slice.start * self.element_bytes, slice.end() * self.element_bytes);
+        assert!(end <= region.bytes, "{slice} lies outside a buffer of {} bytes", region.bytes);
+        // SAFETY: start <= end <= bytes of the region.
+        unsafe { region.at.add(start) }
+    }
+
+    /// Runs the local steps of a round: copies, pulls and reductions.
+    pub fn run_local_steps(&mut self, round: usize, topology: &Topology) {
+        let plan = self.plan.clone();
+        for step in &plan.rounds[round].steps {
+            match step {
+                Step::Send { .. } | Step::Receive { .. } => {}
+                Step::Copy { from, into } => self.copy(self.local, *from, *into),
+                Step::Pull { peer, from, into } => self.copy(topology.local(*peer), *from, *into),
+                Step::Reduce { sources, into, last } => {
+                    let mut pointers = std::mem::take(&mut self.pool.sources);
+                    pointers.clear();
+                    pointers.extend(sources.iter().map(|operand| {
+                        self.at(topology.local(operand.rank), operand.slice).cast_const()
+                    }));
+                    let divisor = if *last { self.combine.divisor } else { 1.0 };
+                    let at = self.at(self.local, *into);
+                    // SAFETY: `at` compared all ranges with their buffers; `Checked` says that
+                    // `into` overlaps no operand except one exactly, and that no rank writes any
+                    // of this in this epoch; the kernel is that of the elements' type.
+                    unsafe { (self.combine.kernel)(&pointers, at, into.len, divisor) };
+                    self.pool.sources = pointers;
+                }
+            }
+        }
+    }
+
+    fn copy(&self, local: usize, from: Slice, into: Slice) {
+        debug_assert_eq!(from.len, into.len);
+        let (source, target) = (self.at(local, from), self.at(self.local, into));
+        if source == target {
+            return; // in place: the elements are there already
+        }
+        // SAFETY: both ranges lie in their buffers (`at`) and `Checked` says they are disjoint.
+        unsafe { std::ptr::copy_nonoverlapping(source, target, from.len * self.element_bytes) };
+    }
+
+    /// Starts the messages of a round. False if it has none.
+    pub fn post(
+        &mut self,
+        round: usize,
+        transport: &dyn Transport,
+        tag: u16,
+        posted: &mut Posted,
+    ) -> Result<bool> {
+        let mut messages = std::mem::take(&mut self.pool.messages);
+        messages.clear();
+        for step in &self.plan.rounds[round].steps {
+            let (peer, direction, slice) = match step {
+                Step::Send { to, from } => (*to, Direction::Send, *from),
+                Step::Receive { from, into } => (*from, Direction::Receive, *into),
+                Step::Copy { .. } | Step::Pull { .. } | Step::Reduce { .. } => continue,
+            };
+            let at = self.at(self.local, slice);
+            messages.push(Message { peer, direction, at, bytes: slice.len * self.element_bytes });
+        }
+        let some = !messages.is_empty();
+        let result = if some {
+            // SAFETY: the ranges lie in buffers that the frame borrows; `Checked` says that no
+            // other step of the round writes them; the executor polls or cancels before it
+            // leaves the round.
+            unsafe { transport.post(tag, &messages, posted) }
+        } else {
+            Ok(())
+        };
+        self.pool.messages = messages;
+        result.map(|()| some)
+    }
+}
+
+fn index(buffer: Buffer) -> usize {
+    match buffer {
+        Buffer::Input => 0,
+        Buffer::Output => 1,
+        Buffer::Scratch => 2,
+    }
+}

@@ -1,0 +1,255 @@
+//! Where the ranks of a node meet: one flag line a rank, and the workspace of a collective.
+//!
+//! To meet for the m-th time a rank writes m into its own line and looks at the others' lines:
+//! one cache line written, `locals − 1` read, no atomic read-modify-write. The same line carries
+//! seven words, so what a collective must compare or publish before it starts (its signature, where
+//! its buffers are) costs no extra trip. Lines alternate: a rank can be one meet ahead of a peer
+//! that still reads the words of the last one, never two.
+//!
+//! The workspace has two halves that alternate from call to call, because a peer may still read
+//! from this rank's half when the call has returned here. Before a half is used again all ranks
+//! have met at least once since, or meet once more.
+
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use super::memory::{Allocation, Segment};
+use super::Transport;
+use crate::error::Result;
+
+/// The words that ride on a flag line.
+pub const WORDS: usize = 7;
+/// The words of one meet.
+pub type Words = [u64; WORDS];
+
+const NOTE_BYTES: usize = 120;
+
+/// What one rank shows its peers. All fields are atomic: they are shared between processes.
+#[repr(C, align(64))]
+struct Line {
+    arrived: AtomicU64,
+    words: [AtomicU64; WORDS],
+}
+
+#[repr(C, align(64))]
+struct Board {
+    lines: [Line; 2],
+    notes: [Note; 2],
+    /// Set by the first rank of the node that reports the failure of the job.
+    claimed: AtomicU64,
+}
+
+#[repr(C, align(64))]
+struct Note {
+    len: AtomicU64,
+    text: [AtomicU8; NOTE_BYTES],
+}
+
+/// One row of boards for the ranks of a node. Operations on one lane happen one after another.
+#[derive(Debug)]
+pub struct Lane {
+    /// `None` when the rank is alone on its node: then there is nobody to meet.
+    boards: Option<Segment>,
+    local: usize,
+    locals: usize,
+    meets: Cell<u64>,
+    /// Peers before this one have arrived at the current meet.
+    seen: Cell<usize>,
+    noted: [Cell<(usize, usize)>; 2],
+    scratch: RefCell<Scratch>,
+}
+
+#[derive(Debug, Default)]
+struct Scratch {
+    halves: Option<Segment>,
+    capacity: usize,
+    next: usize,
+    /// The number of meets when each half was last in use.
+    used_at: [Option<u64>; 2],
+}
+
+impl Lane {
+    /// A lane for the ranks of `node`, which share memory. Collective over them.
+    pub fn new(node: &dyn Transport) -> Result<Self> {
+        let boards =
+            if node.ranks() > 1 { Some(node.allocate(size_of::<Board>())?) } else { None };
+        Ok(Lane { boards, local: node.rank(), locals: node.ranks(), ..Lane::alone() })
+    }
+
+    /// A lane for a rank without node peers.
+    pub fn alone() -> Self {
+        Lane {
+            boards: None,
+            local: 0,
+            locals: 1,
+            meets: Cell::new(0),
+            seen: Cell::new(0),
+            noted: Default::default(),
+            scratch: RefCell::default(),
+        }
+    }
+
+    /// True for the first rank of the node that asks: it speaks for all of them.
+    pub fn claim(&self) -> bool {
+        self.board(0).is_none_or(|board| board.claimed.swap(1, Ordering::Relaxed) == 0)
+    }
+
+    /// The number of ranks that meet here.
+    pub fn locals(&self) -> usize {
+        self.locals
+    }
+
+    /// The position of this rank among them.
+    pub fn local(&self) -> usize {
+        self.local
+    }
+
+    fn board(&self, local: usize) -> Option<&Board> {
+        let segment = self.boards.as_ref()?;
+        // SAFETY: the segment was allocated with the size of a board for each rank, zeroed (a
+        // valid board) and aligned to 64 bytes, and lives as long as `self`.
+        Some(unsafe { segment.base(local).cast::<Board>().as_ref() })
+    }
+
+    /// Arrives at the next meet, with words for the peers.
+    pub fn arrive_with(&self, words: &Words) {
+        if let Some(board) = self.board(self.local) {
+            let line = &board.lines[(self.meets.get() + 1) as usize % 2];
+            for (slot, word) in line.words.iter().zip(words) {
+                slot.store(*word, Ordering::Relaxed);
+            }
+        }
+        self.arrive();
+    }
+
+    /// Arrives at the next meet.
+    pub fn arrive(&self) {
+        let meet = self.meets.get() + 1;
+        self.meets.set(meet);
+        self.seen.set(0);
+        if let Some(board) = self.board(self.local) {
+            board.lines[meet as usize % 2].arrived.store(meet, Ordering::Release);
+        }
+    }
+
+    /// Whether all ranks have arrived at the meet that this rank arrived at last.
+    #[inline]
+    pub fn all_arrived(&self) -> bool {
+        let meet = self.meets.get();
+        let mut seen = self.seen.get();
+        while seen < self.locals {
+            if seen != self.local && !self.has_arrived(seen, meet) {
+                self.seen.set(seen);
+                return false;
+            }
+            seen += 1;
+        }
+        self.seen.set(seen);
+        true
+    }
+
+    #[inline]
+    fn has_arrived(&self, local: usize, meet: u64) -> bool {
+        self.board(local).is_none_or(|board| {
+            board.lines[meet as usize % 2].arrived.load(Ordering::Acquire) == meet
+        })
+    }
+
+    /// The local ranks that have not arrived at the current meet.
+    pub fn missing(&self) -> Vec<usize> {
+        let meet = self.meets.get();
+        (0..self.locals).filter(|&l| l != self.local && !self.has_arrived(l, meet)).collect()
+    }
+
+    /// The words that a peer brought to the current meet. Valid until this rank arrives again.
+    pub fn words_of(&self, local: usize) -> Words {
+        let mut words = [0; WORDS];
+        if let Some(board) = self.board(local) {
+            let line = &board.lines[self.meets.get() as usize % 2];
+            for (word, slot) in words.iter_mut().zip(&line.words) {
+                *word = slot.load(Ordering::Relaxed);
+            }
+        }
+        words
+    }
+
+    /// Writes a text that peers can read at the next meet (the call site). The same string is
+    /// written once only.
+    pub fn note(&self, text: &'static str, number: u32) {
+        let parity = (self.meets.get() + 1) as usize % 2;
+        let same = (text.as_ptr() as usize, number as usize);
+        let Some(board) = self.board(self.local) else { return };
+        if self.noted[parity].replace(same) == same {
+            return;
+        }
+        let suffix = format!(":{number}");
+        let room = NOTE_BYTES - suffix.len();
+        let tail = &text.as_bytes()[text.len().saturating_sub(room)..];
+        let note = &board.notes[parity];
+        let bytes = tail.iter().chain(suffix.as_bytes());
+        note.len.store((tail.len() + suffix.len()) as u64, Ordering::Relaxed);
+        for (slot, byte) in note.text.iter().zip(bytes) {
+            slot.store(*byte, Ordering::Relaxed);
+        }
+    }
+
+    /// The text of a peer at the current meet.
+    pub fn note_of(&self, local: usize) -> String {
+        let Some(board) = self.board(local) else { return String::new() };
+        let note = &board.notes[self.meets.get() as usize % 2];
+        let len = (note.len.load(Ordering::Relaxed) as usize).min(NOTE_BYTES);
+        let bytes: Vec<u8> = note.text[..len].iter().map(|b| b.load(Ordering::Relaxed)).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Whether `bytes` of workspace fit without growing it.
+    pub fn has_scratch(&self, bytes: usize) -> bool {
+        bytes <= self.scratch.borrow().capacity
+    }
+
+    /// Grows the workspace to at least `bytes` a half. Collective over the node, whose endpoint
+    /// is not needed for a rank without node peers.
+    pub fn grow_scratch(&self, node: Option<&dyn Transport>, bytes: usize) -> Result<()> {
+        const SMALLEST: usize = 1 << 20;
+        let capacity = bytes.next_power_of_two().max(SMALLEST);
+        let segment = match node {
+            Some(node) if self.locals > 1 => node.allocate(2 * capacity)?,
+            _ => Allocation::private(2 * capacity)?,
+        };
+        let mut scratch = self.scratch.borrow_mut();
+        *scratch = Scratch { halves: Some(segment), capacity, next: 0, used_at: [None; 2] };
+        Ok(())
+    }
+
+    /// Whether the next half may still be read by a peer, so that the ranks must meet first.
+    /// The same on all ranks of the node, since all have met equally often.
+    pub fn next_half_is_busy(&self) -> bool {
+        let scratch = self.scratch.borrow();
+        self.locals > 1 && scratch.used_at[scratch.next] == Some(self.meets.get())
+    }
+
+    /// Takes the next half of the workspace: the start of the half of every rank of the node, and
+    /// its size. Empty when there is no workspace.
+    pub(in crate::transport) fn take_half(&self, bases: &mut Vec<*mut u8>) -> usize {
+        let mut scratch = self.scratch.borrow_mut();
+        let (half, capacity) = (scratch.next, scratch.capacity);
+        bases.clear();
+        let Some(segment) = &scratch.halves else {
+            bases.resize(self.locals, std::ptr::NonNull::dangling().as_ptr());
+            return 0;
+        };
+        for local in 0..self.locals {
+            // SAFETY: each rank's part holds two halves of `capacity` bytes.
+            bases.push(unsafe { segment.base(local).as_ptr().add(half * capacity) });
+        }
+        scratch.next = 1 - half;
+        capacity
+    }
+
+    /// Notes that the half taken last is no longer used by this rank.
+    pub fn release_half(&self) {
+        let mut scratch = self.scratch.borrow_mut();
+        let half = 1 - scratch.next;
+        scratch.used_at[half] = Some(self.meets.get());
+    }
+}

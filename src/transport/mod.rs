@@ -1,0 +1,144 @@
+//! Moves bytes between ranks. Knows no algorithms, and no element types.
+//!
+//! Two ways exist, behind one object-safe trait: `threads` (ranks are threads of one process) and
+//! `mpi` (ranks are MPI processes). Both offer messages in rounds and memory shared by the ranks
+//! of a node; on that memory, and so for both alike, `lane` lets ranks meet and `frame` reads
+//! peers' buffers. `wait` decides how to wait.
+//!
+//! The contract of a round of messages: a posted range stays untouched until its round is done;
+//! messages of one (sender, receiver, tag) arrive in order; a message whose length differs from
+//! what the receiver expects is an error, never a partial write beyond the range.
+
+#![allow(unsafe_code)] // raw memory that peers read: the reason for this layer
+
+pub mod frame;
+pub mod lane;
+pub mod memory;
+#[cfg(feature = "mpi")]
+pub mod mpi;
+pub mod threads;
+pub mod wait;
+
+use crate::element::{DType, Op};
+use crate::error::{Error, Result};
+use memory::Segment;
+
+/// One message of a round, seen from this rank.
+#[derive(Clone, Copy, Debug)]
+pub struct Message {
+    /// The other rank.
+    pub peer: usize,
+    /// Whether this rank sends it or receives it.
+    pub direction: Direction,
+    /// Where the bytes are, or go.
+    pub at: *mut u8,
+    /// How many.
+    pub bytes: usize,
+}
+
+/// The direction of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// This rank sends.
+    Send,
+    /// This rank receives.
+    Receive,
+}
+
+/// The messages of one round that are under way. Reused from round to round.
+#[derive(Debug, Default)]
+pub struct Posted {
+    pub(in crate::transport) receives: Vec<Message>,
+    pub(in crate::transport) tag: u16,
+    #[cfg(feature = "mpi")]
+    pub(in crate::transport) requests: mpi::Requests,
+}
+
+impl Posted {
+    /// The peers whose messages have not arrived, as far as the transport can tell.
+    pub fn missing(&self) -> Vec<usize> {
+        #[cfg(feature = "mpi")]
+        if !self.requests.is_empty() {
+            return self.requests.missing();
+        }
+        self.receives.iter().map(|m| m.peer).collect()
+    }
+}
+
+/// The endpoint of one rank in one group of ranks.
+pub trait Transport: std::fmt::Debug {
+    /// The rank of this endpoint in its group.
+    fn rank(&self) -> usize;
+
+    /// The number of ranks in the group.
+    fn ranks(&self) -> usize;
+
+    /// Starts a round of messages.
+    ///
+    /// # Safety
+    /// Every range of `messages` stays valid, and is not touched by anyone else, until `poll`
+    /// says that the round is done or `cancel` has returned.
+    unsafe fn post(&self, tag: u16, messages: &[Message], posted: &mut Posted) -> Result<()>;
+
+    /// Moves the round on. True once all of its messages are done.
+    fn poll(&self, posted: &mut Posted) -> Result<bool>;
+
+    /// Gives a round up, after an error. No range of it is touched afterwards.
+    fn cancel(&self, posted: &mut Posted);
+
+    /// Splits the group by `color`, ordered by (`key`, rank). Collective.
+    fn split(&self, color: usize, key: usize) -> Result<Box<dyn Transport>>;
+
+    /// Splits the group by shared memory. Collective.
+    fn split_by_node(&self) -> Result<Box<dyn Transport>>;
+
+    /// Memory of `bytes` for each rank of the group that all of them can reach. Zeroed.
+    /// Collective; the group must lie on one node, and all ranks must ask for the same size.
+    fn allocate(&self, bytes: usize) -> Result<Segment>;
+
+    /// The failure of another rank, if one is known: whoever waits should stop waiting.
+    fn peer_failure(&self) -> Option<Error>;
+
+    /// Tells the group's job that this rank failed, so that nobody waits for it.
+    fn report_failure(&self, error: &Error);
+
+    /// The collectives of the library underneath, where there is one.
+    fn native(&self) -> Option<&dyn Native>;
+}
+
+/// The collectives of the MPI library itself, as a candidate and a yardstick.
+///
+/// Lengths are in bytes of whole elements; every call checks that its buffers fit its counts.
+/// A type or operator that MPI lacks (16-bit floats, average) is an input error.
+pub trait Native {
+    /// `MPI_Reduce_scatter_block`: `input` holds `ranks` times `output`.
+    fn reduce_scatter_block(&self, i: &[u8], o: &mut [u8], dtype: DType, op: Op) -> Result<()>;
+
+    /// `MPI_Reduce_scatter` with one count of elements a rank.
+    fn reduce_scatter(
+        &self,
+        input: &[u8],
+        output: &mut [u8],
+        counts: &[usize],
+        dtype: DType,
+        op: Op,
+    ) -> Result<()>;
+
+    /// `MPI_Allgather`: `output` holds `ranks` times `input`.
+    fn all_gather(&self, input: &[u8], output: &mut [u8], dtype: DType) -> Result<()>;
+
+    /// `MPI_Allreduce`.
+    fn all_reduce(&self, input: &[u8], output: &mut [u8], dtype: DType, op: Op) -> Result<()>;
+
+    /// `MPI_Bcast`.
+    fn broadcast(&self, buffer: &mut [u8], root: usize, dtype: DType) -> Result<()>;
+
+    /// `MPI_Alltoall`: both buffers hold `ranks` equal blocks.
+    fn all_to_all(&self, input: &[u8], output: &mut [u8], dtype: DType) -> Result<()>;
+
+    /// `MPI_Barrier`.
+    fn barrier(&self) -> Result<()>;
+
+    /// The name and version of the library.
+    fn version(&self) -> String;
+}

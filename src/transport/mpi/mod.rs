@@ -1,0 +1,260 @@
+//! Ranks as MPI processes. The only folder that names the MPI crate, and of that only its raw
+//! bindings: its safe layer drops return codes, and its memory safety depends on other ranks.
+//!
+//! Everything runs on communicators of its own with `MPI_ERRORS_RETURN`, every return code and the
+//! count of every received message is checked, and messages above 1 GiB go in pieces, because MPI
+//! counts are 32-bit. Shared memory is `MPI_Win_allocate_shared`; windows are freed in one order
+//! on all ranks just before finalise. Calls come from one thread (funneled).
+
+mod native;
+mod sys;
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use mpi::ffi;
+
+use super::memory::Segment;
+use super::{Direction, Message, Native, Posted, Transport};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The largest message handed to MPI at once.
+const PIECE: usize = 1 << 30;
+
+/// The MPI library while it is initialised. One a process, made and ended by `launch`.
+#[derive(Debug)]
+pub struct Job {
+    /// Windows and communicators in the order they were made, the same on all their ranks.
+    owned: RefCell<Vec<Owned>>,
+}
+
+#[derive(Debug)]
+enum Owned {
+    Communicator(ffi::MPI_Comm),
+    Window(ffi::MPI_Win),
+}
+
+impl Job {
+    /// Initialises MPI.
+    pub fn start() -> Result<Rc<Self>> {
+        sys::initialise()?;
+        Ok(Rc::new(Job { owned: RefCell::default() }))
+    }
+
+    /// The endpoint of this process among all.
+    pub fn world(self: &Rc<Self>) -> Result<MpiTransport> {
+        // SAFETY: MPI is initialised while a `Job` exists.
+        let world = unsafe { ffi::RSMPI_COMM_WORLD };
+        let own = sys::duplicate(world)?;
+        MpiTransport::new(self.clone(), own)
+    }
+
+    /// Frees what was made, in reverse order, and finalises MPI. Collective over all ranks.
+    pub fn finish(self: Rc<Self>) -> Result<()> {
+        let mut owned = self.owned.borrow_mut();
+        while let Some(last) = owned.pop() {
+            match last {
+                Owned::Communicator(communicator) => sys::free_communicator(communicator)?,
+                Owned::Window(window) => sys::free_window(window)?,
+            }
+        }
+        sys::finalise()
+    }
+}
+
+/// Ends all processes of the job now, with this exit code.
+pub fn abort(code: u8) -> ! {
+    sys::abort(code)
+}
+
+/// The endpoint of one process in one communicator.
+#[derive(Debug)]
+pub struct MpiTransport {
+    job: Rc<Job>,
+    communicator: ffi::MPI_Comm,
+    rank: usize,
+    ranks: usize,
+}
+
+impl MpiTransport {
+    fn new(job: Rc<Job>, communicator: ffi::MPI_Comm) -> Result<Self> {
+        sys::return_errors(communicator)?;
+        let (rank, ranks) = sys::rank_and_size(communicator)?;
+        job.owned.borrow_mut().push(Owned::Communicator(communicator));
+        Ok(MpiTransport { job, communicator, rank, ranks })
+    }
+
+    fn split_off(&self, communicator: ffi::MPI_Comm) -> Result<Box<dyn Transport>> {
+        Ok(Box::new(MpiTransport::new(self.job.clone(), communicator)?))
+    }
+}
+
+impl Transport for MpiTransport {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn ranks(&self) -> usize {
+        self.ranks
+    }
+
+    unsafe fn post(&self, tag: u16, messages: &[Message], posted: &mut Posted) -> Result<()> {
+        posted.requests.clear();
+        // Receives first: a message that finds its receive posted needs no buffering.
+        for direction in [Direction::Receive, Direction::Send] {
+            for message in messages.iter().filter(|m| m.direction == direction) {
+                let mut start = 0;
+                // A message of zero bytes is still one message.
+                while start == 0 || start < message.bytes {
+                    let bytes = PIECE.min(message.bytes - start);
+                    // SAFETY: start <= bytes of the message, whose range the caller vouches for.
+                    let at = unsafe { message.at.add(start) };
+                    // SAFETY: the caller keeps the range until the round is done or cancelled.
+                    unsafe { posted.requests.start(self.communicator, message, at, bytes, tag)? };
+                    start += bytes.max(1);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn poll(&self, posted: &mut Posted) -> Result<bool> {
+        posted.requests.test(self.rank)
+    }
+
+    fn cancel(&self, posted: &mut Posted) {
+        posted.requests.cancel();
+    }
+
+    fn split(&self, color: usize, key: usize) -> Result<Box<dyn Transport>> {
+        self.split_off(sys::split(self.communicator, color, key)?)
+    }
+
+    fn split_by_node(&self) -> Result<Box<dyn Transport>> {
+        self.split_off(sys::split_shared(self.communicator, self.rank)?)
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Segment> {
+        const LINE: usize = 64;
+        let stride = bytes.max(1).next_multiple_of(LINE);
+        let (window, bases) = sys::allocate_shared(self.communicator, self.ranks, stride)?;
+        self.job.owned.borrow_mut().push(Owned::Window(window));
+        if bases.iter().any(|base| base.as_ptr() as usize % LINE != 0) {
+            return Err(Error::internal("MPI returned shared memory that is not aligned to 64 B"));
+        }
+        let keep: Arc<dyn Any> = Arc::new(());
+        // SAFETY: each part has `stride` >= `bytes` bytes, zeroed and mapped until the job ends
+        // (`Job::finish` takes the last handle of it, after all users are gone).
+        Ok(unsafe { Segment::new(bases, bytes, keep) })
+    }
+
+    fn peer_failure(&self) -> Option<Error> {
+        None // a failed process aborts all of them
+    }
+
+    fn report_failure(&self, _error: &Error) {}
+
+    fn native(&self) -> Option<&dyn Native> {
+        Some(self)
+    }
+}
+
+/// Requests of one round, with what each was expected to move.
+#[derive(Debug, Default)]
+pub struct Requests {
+    requests: Vec<ffi::MPI_Request>,
+    expected: Vec<Expected>,
+    statuses: Vec<ffi::MPI_Status>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Expected {
+    peer: usize,
+    direction: Direction,
+    bytes: usize,
+}
+
+impl Requests {
+    /// Whether nothing is under way.
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// The peers of unfinished requests.
+    pub fn missing(&self) -> Vec<usize> {
+        // SAFETY: reading a constant of the library.
+        let null = unsafe { ffi::RSMPI_REQUEST_NULL };
+        let open = self.requests.iter().zip(&self.expected).filter(|(r, _)| **r != null);
+        let mut peers: Vec<usize> = open.map(|(_, e)| e.peer).collect();
+        peers.dedup();
+        peers
+    }
+
+    fn clear(&mut self) {
+        self.requests.clear();
+        self.expected.clear();
+    }
+
+    /// # Safety
+    /// The range stays valid and untouched until the request is done or cancelled.
+    unsafe fn start(
+        &mut self,
+        communicator: ffi::MPI_Comm,
+        message: &Message,
+        at: *mut u8,
+        bytes: usize,
+        tag: u16,
+    ) -> Result<()> {
+        let (peer, direction) = (message.peer, message.direction);
+        // SAFETY: passed on.
+        let request = unsafe { sys::start(communicator, peer, direction, at, bytes, tag)? };
+        self.requests.push(request);
+        self.expected.push(Expected { peer, direction, bytes });
+        Ok(())
+    }
+
+    fn test(&mut self, rank: usize) -> Result<bool> {
+        if self.requests.is_empty() {
+            return Ok(true);
+        }
+        let done = sys::test_all(&mut self.requests, &mut self.statuses);
+        match done {
+            Ok(false) => Ok(false),
+            Ok(true) => {
+                for (status, expected) in self.statuses.iter().zip(&self.expected) {
+                    if expected.direction == Direction::Receive {
+                        let got = sys::received_bytes(status)?;
+                        if got != expected.bytes {
+                            let peer = expected.peer;
+                            return Err(super::threads::length_error(rank, peer, got, expected.bytes));
+                        }
+                    }
+                }
+                self.clear();
+                Ok(true)
+            }
+            Err(failed) if failed.is_truncation => {
+                let peers = self.missing();
+                let what = format!(
+                    "a rank among {peers:?} sent more bytes than expected: the ranks called this \
+                     collective with different lengths, types or algorithms"
+                );
+                Err(Error::new(ErrorKind::Disagreement, what).on_rank(rank))
+            }
+            Err(failed) => Err(failed.error.on_rank(rank)),
+        }
+    }
+
+    fn cancel(&mut self) {
+        for (request, expected) in self.requests.iter_mut().zip(&self.expected) {
+            sys::cancel(request, expected.direction);
+        }
+        self.clear();
+    }
+}
+
+/// Where a window's memory of one rank starts.
+type Bases = Vec<NonNull<u8>>;

@@ -1,0 +1,133 @@
+//! The collectives of the MPI library itself: a candidate for every call, and the yardstick.
+
+use std::ffi::{c_int, c_void};
+
+use mpi::ffi;
+
+use super::super::Native;
+use super::sys::{check, datatype, library_version, operator, to_int};
+use super::MpiTransport;
+use crate::element::{DType, Op};
+use crate::error::{Error, Result};
+
+/// Elements in `bytes`, or an error that names the call.
+fn elements(bytes: usize, dtype: DType, call: &str) -> Result<c_int> {
+    if bytes % dtype.bytes() != 0 {
+        return Err(Error::internal(format!("{call}: {bytes} bytes are no whole {dtype}s")));
+    }
+    to_int(bytes / dtype.bytes(), "count")
+}
+
+/// Fails unless `long` holds `times` times `short`.
+fn expect_times(long: usize, short: usize, times: usize, call: &str) -> Result<()> {
+    if long == short * times {
+        return Ok(());
+    }
+    Err(Error::internal(format!("{call}: {long} bytes are not {times} × {short} bytes")))
+}
+
+fn read(buffer: &[u8]) -> *const c_void {
+    buffer.as_ptr().cast()
+}
+
+fn write(buffer: &mut [u8]) -> *mut c_void {
+    buffer.as_mut_ptr().cast()
+}
+
+impl Native for MpiTransport {
+    fn reduce_scatter_block(&self, i: &[u8], o: &mut [u8], dtype: DType, op: Op) -> Result<()> {
+        const CALL: &str = "MPI_Reduce_scatter_block";
+        expect_times(i.len(), o.len(), self.ranks, CALL)?;
+        let (count, t, op) = (elements(o.len(), dtype, CALL)?, datatype(dtype), operator(op, dtype)?);
+        // SAFETY: the lengths were compared; all ranks pass the same count by contract, which the
+        // callers (bench, selftest) take from one formula.
+        let code = unsafe {
+            let c = self.communicator;
+            ffi::MPI_Reduce_scatter_block(read(i), write(o), count, t, op, c)
+        };
+        check(code, CALL)
+    }
+
+    fn reduce_scatter(
+        &self,
+        input: &[u8],
+        output: &mut [u8],
+        counts: &[usize],
+        dtype: DType,
+        op: Op,
+    ) -> Result<()> {
+        const CALL: &str = "MPI_Reduce_scatter";
+        let total: usize = counts.iter().sum();
+        expect_times(input.len(), total * dtype.bytes(), 1, CALL)?;
+        let own = counts.get(self.rank).copied().unwrap_or(0);
+        expect_times(output.len(), own * dtype.bytes(), 1, CALL)?;
+        expect_times(counts.len(), self.ranks, 1, CALL)?;
+        let counts: Vec<c_int> =
+            counts.iter().map(|&c| to_int(c, "count")).collect::<Result<_>>()?;
+        let (t, op) = (datatype(dtype), operator(op, dtype)?);
+        // SAFETY: the lengths were compared with the counts.
+        let code = unsafe {
+            let c = self.communicator;
+            ffi::MPI_Reduce_scatter(read(input), write(output), counts.as_ptr(), t, op, c)
+        };
+        check(code, CALL)
+    }
+
+    fn all_gather(&self, input: &[u8], output: &mut [u8], dtype: DType) -> Result<()> {
+        const CALL: &str = "MPI_Allgather";
+        expect_times(output.len(), input.len(), self.ranks, CALL)?;
+        let (count, t) = (elements(input.len(), dtype, CALL)?, datatype(dtype));
+        // SAFETY: the lengths were compared.
+        let code = unsafe {
+            let c = self.communicator;
+            ffi::MPI_Allgather(read(input), count, t, write(output), count, t, c)
+        };
+        check(code, CALL)
+    }
+
+    fn all_reduce(&self, input: &[u8], output: &mut [u8], dtype: DType, op: Op) -> Result<()> {
+        const CALL: &str = "MPI_Allreduce";
+        expect_times(output.len(), input.len(), 1, CALL)?;
+        let (count, t, op) =
+            (elements(input.len(), dtype, CALL)?, datatype(dtype), operator(op, dtype)?);
+        // SAFETY: the lengths were compared.
+        let code = unsafe {
+            let c = self.communicator;
+            ffi::MPI_Allreduce(read(input), write(output), count, t, op, c)
+        };
+        check(code, CALL)
+    }
+
+    fn broadcast(&self, buffer: &mut [u8], root: usize, dtype: DType) -> Result<()> {
+        const CALL: &str = "MPI_Bcast";
+        let (count, root) = (elements(buffer.len(), dtype, CALL)?, to_int(root, "root")?);
+        let t = datatype(dtype);
+        // SAFETY: the buffer holds `count` elements.
+        let code =
+            unsafe { ffi::MPI_Bcast(write(buffer), count, t, root, self.communicator) };
+        check(code, CALL)
+    }
+
+    fn all_to_all(&self, input: &[u8], output: &mut [u8], dtype: DType) -> Result<()> {
+        const CALL: &str = "MPI_Alltoall";
+        expect_times(output.len(), input.len(), 1, CALL)?;
+        expect_times(input.len(), input.len() / self.ranks, self.ranks, CALL)?;
+        let count = elements(input.len() / self.ranks, dtype, CALL)?;
+        let t = datatype(dtype);
+        // SAFETY: both buffers hold `ranks` blocks of `count` elements.
+        let code = unsafe {
+            let c = self.communicator;
+            ffi::MPI_Alltoall(read(input), count, t, write(output), count, t, c)
+        };
+        check(code, CALL)
+    }
+
+    fn barrier(&self) -> Result<()> {
+        // SAFETY: the communicator is valid.
+        check(unsafe { ffi::MPI_Barrier(self.communicator) }, "MPI_Barrier")
+    }
+
+    fn version(&self) -> String {
+        library_version()
+    }
+}
