@@ -5,6 +5,8 @@ pub mod control;
 pub mod element;
 pub mod error;
 pub mod executor;
+pub mod files;
+pub mod graph;
 pub mod launch;
 pub mod plan;
 pub mod reduce;

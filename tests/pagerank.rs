@@ -20,7 +20,7 @@ fn data(name: &str) -> PathBuf {
 }
 
 fn run_on(ranks: usize, job: &PageRankJob) -> Result<PageRankSummary> {
-    let summaries = launch::threads(ranks, |comm| run(&comm, job))?;
+    let summaries = launch::threads(ranks, |comm| run(comm, job))?;
     for summary in &summaries[1..] {
         assert_eq!(summary, &summaries[0], "the summary is the same on every rank");
     }

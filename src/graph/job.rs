@@ -94,7 +94,7 @@ pub struct PageRankSummary {
 
 /// Runs a job. Collective.
 pub fn run(comm: &Communicator, job: &PageRankJob) -> Result<PageRankSummary> {
-    job.options.validate()?;
+    comm.agree(job.options.validate())?;
     comm.agree(if comm.rank() == 0 { check_output(job) } else { Ok(()) })?;
     let mut clock = Clock::new();
     let (numbering, edges) = load(comm, &job.graph, job.weighted)?;
@@ -110,7 +110,7 @@ pub fn run(comm: &Communicator, job: &PageRankJob) -> Result<PageRankSummary> {
     let iterate_seconds = clock.lap();
     let top = output::top(comm, &result.ranks, &graph.sharding, &numbering, job.top)?;
     let file = match &job.output {
-        Some(path) => output::write(comm, &result.ranks, &numbering, path)?,
+        Some(path) => output::write(comm, &result.ranks, &graph.sharding, &numbering, path)?,
         None => None,
     };
     let laps = [load_seconds, partition_seconds, iterate_seconds, clock.lap()];
@@ -151,8 +151,8 @@ fn check_output(job: &PageRankJob) -> Result<()> {
             folder.display()
         )));
     }
-    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    if same(path, &job.graph) {
+    let real = |path: &Path| path.canonicalize().ok();
+    if real(path).is_some_and(|output| Some(output) == real(&job.graph)) {
         return Err(Error::input(format!(
             "{}: is the graph itself; the output would replace it",
             path.display()

@@ -95,17 +95,14 @@ fn keep_highest(best: &mut Vec<(f64, u64)>, count: usize) {
 pub fn write(
     comm: &Communicator,
     own: &[f64],
+    sharding: &Sharding,
     numbering: &Numbering,
     path: &Path,
 ) -> Result<Option<FileRecord>> {
-    let mut counts = vec![0; comm.ranks()];
-    counts[0] = own.len();
-    let (ranks, _) = comm.all_to_all_vec(own, &counts)?;
-    comm.agree(if comm.rank() == 0 {
-        write_file(path, numbering, &ranks).map(Some)
-    } else {
-        Ok(None)
-    })
+    let mut ranks = vec![0.0; if comm.rank() == 0 { sharding.n() } else { 0 }];
+    comm.gather(sharding, own, &mut ranks, 0)?;
+    let write = || write_file(path, numbering, &ranks);
+    comm.agree((comm.rank() == 0).then(write).transpose())
 }
 
 /// Writes the ranks of all nodes, in the format that the name of the file asks for.

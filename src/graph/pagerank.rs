@@ -15,7 +15,8 @@
 //! # Why pull
 //! The owner of v adds up the contributions `cᵤ = xᵤ·α/W(u)` of its in-neighbours: one writer a
 //! node, no atomics, and the all-gather of `c` is the only traffic of an iteration besides
-//! [`SUM_LIMBS`] integers. On a node `c` is shared memory with one copy for all ranks.
+//! [`SUM_LIMBS`] integers. Own contributions lie in shared memory, where the peers of the node
+//! read them during the all-gather; each rank gathers a copy of the whole `c`.
 //!
 //! # The same bits on any number of ranks and threads
 //! A row is summed by one rank in the canonical order of its sources, in four fixed lanes. The
@@ -108,28 +109,32 @@ pub fn pagerank(
     graph: &Partition,
     options: &PageRankOptions,
 ) -> Result<PageRankResult> {
-    options.validate()?;
+    comm.agree(options.validate())?;
     let n = graph.sharding.n();
     if n == 0 {
         return Ok(PageRankResult { ranks: vec![], iterations: 0, residual: 0.0, converged: true });
     }
     let mut state = State::new(graph, options.alpha);
-    let gather = comm.prepare_all_gather::<f64>(&graph.sharding)?;
+    // Peers read the own contributions where they are; shared buffers have one size on all ranks.
+    let own = 0..graph.sharding.count(comm.rank());
+    let mut own_contributions = comm.shared::<f64>(graph.sharding.max_count())?;
     let mut contributions = comm.shared::<f64>(n)?;
+    let gather = comm.prepare_all_gather::<f64>(&graph.sharding)?;
+    state.contribute(&mut own_contributions.as_mut_slice()[own.clone()]);
     let mut dangling = reduce(comm, [&state.dangling(), &ExactSum::new()])?[0];
     let limit = n as f64 * options.tolerance;
     let mut residual = f64::INFINITY;
     for iteration in 1..=options.max_iterations {
-        gather.run(&state.contributions, &mut contributions)?;
-        let sums = state.step(&graph.rows, contributions.as_slice(), dangling);
-        // Every rank has read `contributions` when this returns, so the next gather may write.
+        gather.run(own_contributions.part(own.clone()), &mut contributions)?;
+        let next = &mut own_contributions.as_mut_slice()[own.clone()];
+        let sums = state.step(&graph.rows, contributions.as_slice(), dangling, next);
         [dangling, residual] = reduce(comm, [&sums.dangling, &sums.residual])?;
         if residual < limit {
             let ranks = state.x;
             return Ok(PageRankResult { ranks, iterations: iteration, residual, converged: true });
         }
     }
-    Err(Error::new(
+    let error = Error::new(
         ErrorKind::Failed,
         format!(
             "pagerank did not converge within {} iterations: the last step changed the ranks by \
@@ -137,7 +142,9 @@ pub fn pagerank(
              to stop; allow more iterations or a larger tolerance",
             options.max_iterations, options.tolerance
         ),
-    ))
+    );
+    // The residual has the same bits everywhere, and so has the error.
+    Err(Error { agreed: true, ..error })
 }
 
 /// The values of two exact sums over all ranks.
@@ -153,8 +160,6 @@ struct State {
     x: Vec<f64>,
     /// α/W of each own node, 0 for dangling ones.
     scale: Vec<f64>,
-    /// x·scale of each own node: what flows along each unit of weight.
-    contributions: Vec<f64>,
     /// The own nodes cut into tasks; positions relative to the first own node.
     tasks: Sharding,
     alpha: f64,
@@ -181,9 +186,8 @@ impl State {
         let p = 1.0 / graph.sharding.n() as f64;
         let scale: Vec<f64> =
             graph.out_weights.iter().map(|&w| if w == 0.0 { 0.0 } else { alpha / w }).collect();
-        let contributions = scale.iter().map(|scale| p * scale).collect();
         let x = vec![p; scale.len()];
-        State { x, scale, contributions, tasks: tasks(&graph.rows), alpha, p }
+        State { x, scale, tasks: tasks(&graph.rows), alpha, p }
     }
 
     /// The rank of the own dangling nodes.
@@ -195,11 +199,25 @@ impl State {
         sum
     }
 
-    /// One step: `contributions` are those of all nodes, `dangling` the dangling mass before it.
-    fn step(&mut self, rows: &Rows, contributions: &[f64], dangling: f64) -> StepSums {
+    /// Computes what flows along each unit of weight out of each own node, x·scale.
+    fn contribute(&self, own: &mut [f64]) {
+        for ((own, x), scale) in own.iter_mut().zip(&self.x).zip(&self.scale) {
+            *own = x * scale;
+        }
+    }
+
+    /// One step: from the `contributions` of all nodes and the `dangling` mass before it, the
+    /// ranks after it and the own contributions to the `next` step.
+    fn step(
+        &mut self,
+        rows: &Rows,
+        contributions: &[f64],
+        dangling: f64,
+        next: &mut [f64],
+    ) -> StepSums {
         let base = self.alpha * dangling * self.p + (1.0 - self.alpha) * self.p;
         let mut work = Vec::with_capacity(self.tasks.ranks());
-        let (mut x, mut c) = (&mut self.x[..], &mut self.contributions[..]);
+        let (mut x, mut c) = (&mut self.x[..], next);
         for task in 0..self.tasks.ranks() {
             let range = self.tasks.range(task);
             let (own_x, own_c);

@@ -39,12 +39,19 @@ fn run(partitions: &[Partition], alpha: f64, steps: usize, limit: f64) -> (Vec<f
     };
     let mut dangling = total(states.iter().map(State::dangling).collect());
     let mut residual = f64::INFINITY;
+    let mut c = vec![0.0; partitions[0].sharding.n()];
+    for (state, partition) in states.iter().zip(partitions) {
+        state.contribute(&mut c[partition.rows.range.clone()]);
+    }
     for _ in 0..steps {
-        let c: Vec<f64> = states.iter().flat_map(|s| s.contributions.clone()).collect();
+        let before = c.clone();
         let sums: Vec<StepSums> = states
             .iter_mut()
             .zip(partitions)
-            .map(|(state, partition)| state.step(&partition.rows, &c, dangling))
+            .map(|(state, partition)| {
+                let next = &mut c[partition.rows.range.clone()];
+                state.step(&partition.rows, &before, dangling, next)
+            })
             .collect();
         dangling = total(sums.iter().map(|s| s.dangling.clone()).collect());
         residual = total(sums.into_iter().map(|s| s.residual).collect());
@@ -120,7 +127,7 @@ fn tangled(n: u32) -> Graph {
     };
     let edge = |i: u32| {
         let from = random(n) / 2 * 2;
-        let to = if i % 3 == 0 { random(3.min(n)) } else { random(n) };
+        let to = if i.is_multiple_of(3) { random(3.min(n)) } else { random(n) };
         (from, to, f64::from(random(5)) * 0.37)
     };
     (n as usize, (0..8 * n).map(edge).collect())

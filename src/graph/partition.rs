@@ -204,7 +204,7 @@ mod tests {
                 let sharding = balance(&degrees, ranks);
                 assert!((0..ranks).all(|r| {
                     let start = sharding.range(r).start;
-                    start % GRAIN == 0 || start == n as usize
+                    start.is_multiple_of(GRAIN) || start == n as usize
                 }));
                 let (sorted, counts) = by_owner(&edges, &sharding);
                 let moves = Sharding::from_counts(&counts);
