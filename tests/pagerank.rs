@@ -6,6 +6,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use rankwise::communicator::Settings;
 use rankwise::error::Result;
 use rankwise::files::manifest_path;
 use rankwise::graph::pagerank::{PageRankOptions, check_residual};
@@ -111,6 +112,18 @@ fn the_same_bits_on_any_number_of_ranks_and_options() {
                 assert_eq!(ranks_of(*ranks, &job), one, "{job:?} on {ranks} ranks");
             }
         }
+    }
+}
+
+#[test]
+fn nodes_change_no_bit() {
+    let graph = random_graph(2000, 300, |i| i.to_string());
+    let job = PageRankJob { top: 300, weighted: true, ..PageRankJob::new(graph.path()) };
+    let one = run_on(1, &job).unwrap().top;
+    for nodes in [vec![0, 1], vec![0, 0, 1], vec![0, 1, 0, 1, 2]] {
+        let summaries =
+            launch::threads_on_nodes(&nodes, Settings::default(), |comm| run(comm, &job)).unwrap();
+        assert!(summaries.iter().all(|summary| summary.top == one), "{nodes:?}");
     }
 }
 

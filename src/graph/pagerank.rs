@@ -89,7 +89,8 @@ impl PageRankOptions {
     }
 }
 
-/// The ranks of the nodes that a rank owns, and how they came about.
+/// The ranks of the nodes that a rank owns, and how they came about. Always converged: anything
+/// else is an error.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PageRankResult {
     /// The rank of each own node, in node order.
@@ -98,9 +99,6 @@ pub struct PageRankResult {
     pub iterations: usize,
     /// The L1 change of the last step, the same on every rank.
     pub residual: f64,
-    /// Whether the residual met the tolerance; [`pagerank`] returns nothing else, callers of the
-    /// step-wise interface may.
-    pub converged: bool,
 }
 
 /// Ranks the nodes of a partitioned graph. Collective.
@@ -112,7 +110,7 @@ pub fn pagerank(
     comm.agree(options.validate())?;
     let n = graph.sharding.n();
     if n == 0 {
-        return Ok(PageRankResult { ranks: vec![], iterations: 0, residual: 0.0, converged: true });
+        return Ok(PageRankResult { ranks: vec![], iterations: 0, residual: 0.0 });
     }
     let mut state = State::new(graph, options.alpha);
     // Peers read the own contributions where they are; shared buffers have one size on all ranks.
@@ -131,7 +129,7 @@ pub fn pagerank(
         [dangling, residual] = reduce(comm, [&sums.dangling, &sums.residual])?;
         if residual < limit {
             let ranks = state.x;
-            return Ok(PageRankResult { ranks, iterations: iteration, residual, converged: true });
+            return Ok(PageRankResult { ranks, iterations: iteration, residual });
         }
     }
     let error = Error::new(
