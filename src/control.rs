@@ -39,7 +39,8 @@ pub fn encode_error(error: &Error) -> Result<Vec<u64>> {
 
 /// Decodes what [`encode_error`] made.
 pub fn decode_error(words: &[u64]) -> Result<Error> {
-    let bad = |what: String| Error::internal(format!("an error from another rank is garbled: {what}"));
+    let bad =
+        |what: String| Error::internal(format!("an error from another rank is garbled: {what}"));
     let (&len, words) = words.split_first().ok_or_else(|| bad("empty".into()))?;
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     let bytes = usize::try_from(len)

@@ -1,5 +1,6 @@
 //! Rank-aware collectives over MPI.
 
+pub mod cli;
 pub mod communicator;
 pub mod control;
 pub mod element;

@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The `rankwise` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rankwise::cli::main()
+}

@@ -78,9 +78,7 @@ pub fn choose(
         .filter_map(|name| table::find(problem.collective, name).ok())
         .filter(|row| !one_fold || row.single_rounding)
         .find(|row| row.fits(problem, topology, shared[0], shared[1]).is_ok())
-        .ok_or_else(|| {
-            Error::internal(format!("no algorithm fits {}", problem.collective.name()))
-        })
+        .ok_or_else(|| Error::internal(format!("no algorithm fits {}", problem.collective.name())))
 }
 
 #[cfg(test)]
@@ -125,10 +123,10 @@ mod tests {
     #[test]
     fn shared_buffers_are_never_staged() {
         let topology = Topology::one_node(4);
-        for collective in [Collective::ReduceScatter, Collective::AllGather, Collective::AllReduce] {
+        for collective in [Collective::ReduceScatter, Collective::AllGather, Collective::AllReduce]
+        {
             let problem = Problem::new(collective, Sharding::even(1 << 20, 4));
-            let row =
-                choose(&problem, DType::F32, &topology, [true; 2], Order::Canonical).unwrap();
+            let row = choose(&problem, DType::F32, &topology, [true; 2], Order::Canonical).unwrap();
             assert_eq!(row.name, "direct");
         }
     }

@@ -55,11 +55,7 @@ pub fn run(communicator: &Communicator, extent: Extent) -> Result<Outcome> {
     let mut suite = Suite {
         communicator,
         extent,
-        outcome: Outcome {
-            ranks: topology.ranks(),
-            nodes: topology.nodes(),
-            ..Outcome::default()
-        },
+        outcome: Outcome { ranks: topology.ranks(), nodes: topology.nodes(), ..Outcome::default() },
     };
     for row in table::all() {
         suite.algorithm(row)?;
@@ -303,15 +299,19 @@ impl Suite<'_> {
         expect(grid.column.ranks() == ranks / columns, "column of the grid");
         let mine: Vec<u32> = (0..rank as u32).collect();
         let (all, sharding) = c.all_gather_vec(&mine)?;
-        let parts = (0..ranks).all(|r| all[sharding.range(r)].iter().eq((0..r as u32).collect::<Vec<_>>().iter()));
+        let parts = (0..ranks)
+            .all(|r| all[sharding.range(r)].iter().eq((0..r as u32).collect::<Vec<_>>().iter()));
         expect(parts, "all_gather of unknown lengths");
         let counts: Vec<usize> = (0..ranks).map(|to| (rank + 2 * to) % 4).collect();
-        let sent: Vec<u64> = (0..ranks).flat_map(|to| vec![(100 * rank + to) as u64; counts[to]]).collect();
+        let sent: Vec<u64> =
+            (0..ranks).flat_map(|to| vec![(100 * rank + to) as u64; counts[to]]).collect();
         let (got, from) = c.all_to_all_vec(&sent, &counts)?;
-        let right: Vec<u64> = (0..ranks)
-            .flat_map(|r| vec![(100 * r + rank) as u64; (r + 2 * rank) % 4])
-            .collect();
-        expect(got == right && from.iter().sum::<usize>() == got.len(), "all_to_all of any lengths");
+        let right: Vec<u64> =
+            (0..ranks).flat_map(|r| vec![(100 * r + rank) as u64; (r + 2 * rank) % 4]).collect();
+        expect(
+            got == right && from.iter().sum::<usize>() == got.len(),
+            "all_to_all of any lengths",
+        );
         let last = ranks - 1;
         let failed = c.agree(if rank == last { Err(Error::input("on purpose")) } else { Ok(()) });
         let alike = failed.is_err_and(|e| e.agreed && e.message == "on purpose");

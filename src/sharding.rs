@@ -97,8 +97,11 @@ impl Sharding {
             let target = base + (total * rank as u128 / ranks as u128) as u64;
             let after = prefix.partition_point(|&p| p < target).min(n);
             let (low, high) = (after / grain * grain, after.next_multiple_of(grain).min(n));
-            let nearer =
-                if target.abs_diff(prefix[low]) <= target.abs_diff(prefix[high]) { low } else { high };
+            let nearer = if target.abs_diff(prefix[low]) <= target.abs_diff(prefix[high]) {
+                low
+            } else {
+                high
+            };
             bounds.push(nearer.max(bounds[rank - 1]));
         }
         bounds.push(n);
@@ -141,14 +144,18 @@ impl Sharding {
     }
 
     /// The parts of `range` with their owners, in order, without empty ones.
-    pub fn intersections(&self, range: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
+    pub fn intersections(
+        &self,
+        range: Range<usize>,
+    ) -> impl Iterator<Item = (usize, Range<usize>)> {
         let end = range.end.min(self.n());
         let first = self.owner(range.start).unwrap_or(self.ranks());
-        (first..self.ranks()).map_while(move |rank| {
-            let own = self.range(rank);
-            (own.start < end).then(|| (rank, own.start.max(range.start)..own.end.min(end)))
-        })
-        .filter(|(_, part)| !part.is_empty())
+        (first..self.ranks())
+            .map_while(move |rank| {
+                let own = self.range(rank);
+                (own.start < end).then(|| (rank, own.start.max(range.start)..own.end.min(end)))
+            })
+            .filter(|(_, part)| !part.is_empty())
     }
 
     /// What has to move, or stay, to get from this sharding to `to`: every element exactly once,
@@ -203,7 +210,9 @@ mod tests {
     #[test]
     fn weighted_follows_the_weights() {
         for n in 0..=30 {
-            for weights in [vec![1], vec![0, 0, 0], vec![0, 3, 1], vec![5, 0, 0, 7], vec![u64::MAX; 3]] {
+            for weights in
+                [vec![1], vec![0, 0, 0], vec![0, 3, 1], vec![5, 0, 0, 7], vec![u64::MAX; 3]]
+            {
                 let sharding = Sharding::weighted(n, &weights);
                 assert_partition(&sharding);
                 let total: u128 = weights.iter().map(|&w| u128::from(w)).sum();

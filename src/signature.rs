@@ -78,10 +78,8 @@ impl Signature {
             names.get(i.wrapping_sub(1)).copied().unwrap_or("?").to_string()
         };
         let collective = pick(byte(0), Collective::ALL.map(Collective::name).to_vec());
-        let mut parts = vec![
-            pick(byte(8), DType::ALL.map(DType::name).to_vec()),
-            format!("n = {}", self.n),
-        ];
+        let mut parts =
+            vec![pick(byte(8), DType::ALL.map(DType::name).to_vec()), format!("n = {}", self.n)];
         if byte(16) > 0 {
             parts.push(pick(byte(16), Op::ALL.map(Op::name).to_vec()));
         }
@@ -124,7 +122,8 @@ fn mismatch(lane: &Lane, ranks: &[usize], call: u64) -> Error {
             let who = if numbers.len() == 1 { "rank" } else { "ranks" };
             let mut sites: Vec<String> = locals.iter().map(|&l| lane.note_of(l)).collect();
             sites.dedup();
-            let hash = if alike { format!(" [{:08x}]", signature.rest as u32) } else { String::new() };
+            let hash =
+                if alike { format!(" [{:08x}]", signature.rest as u32) } else { String::new() };
             let (what, at) = (signature.describe(), sites.join(" and "));
             format!("{who} {} called {what}{hash} at {at}", numbers.join(", "))
         })

@@ -74,7 +74,8 @@ impl Communicator {
         }
         let located = [input.located, output.located];
         let prepared = self.prepared(call, located.map(|l| l.key != 0), site)?;
-        let (input, output) = (bytemuck::cast_slice(input.data), bytemuck::cast_slice_mut(output.data));
+        let (input, output) =
+            (bytemuck::cast_slice(input.data), bytemuck::cast_slice_mut(output.data));
         self.execute(&prepared, Buffers::separate(input, output), located, site)
     }
 
@@ -101,7 +102,8 @@ impl Communicator {
         }
         let start = call.problem.overlap(rank).unwrap_or(0);
         let bytes = size_of::<T>();
-        let inner = Located { key: whole.located.key, offset: whole.located.offset + start * bytes };
+        let inner =
+            Located { key: whole.located.key, offset: whole.located.offset + start * bytes };
         let data: &mut [u8] = bytemuck::cast_slice_mut(whole.data);
         let (buffers, located) = if input < output {
             let range = start * bytes..(start + input) * bytes;

@@ -99,7 +99,7 @@ impl Communicator {
         if let Some(most) = settings.ranks_per_node {
             node = node.split(node.rank() / most.max(1), node.rank())?;
         }
-        let (rank, ranks) = (transport.rank(), transport.ranks());
+        let (rank, ranks, sharing) = (transport.rank(), transport.ranks(), transport.sharing());
         let flat = Context::new(
             transport,
             None,
@@ -107,7 +107,7 @@ impl Communicator {
             Topology::flat(ranks),
             (0..ranks).collect(),
             registry.clone(),
-            WaitPolicy::new(node.ranks(), settings.timeout),
+            WaitPolicy::new(sharing, settings.timeout),
         );
         let start = Communicator::from_context(flat, settings);
         let local = node.rank();
@@ -128,8 +128,7 @@ impl Communicator {
             Some(node) => Lane::new(&**node)?,
             None => Lane::alone(),
         };
-        let context =
-            Context::new(transport, leader.node, lane, topology, world, registry, wait);
+        let context = Context::new(transport, leader.node, lane, topology, world, registry, wait);
         Ok(Communicator::from_context(context, settings))
     }
 
@@ -144,6 +143,7 @@ impl Communicator {
         if locals == 1 {
             return Ok(Leader { label: rank, node: None });
         }
+        let sharing = node.sharing();
         let context = Context::new(
             node,
             None,
@@ -151,7 +151,7 @@ impl Communicator {
             Topology::flat(locals),
             (0..locals).collect(),
             registry.clone(),
-            WaitPolicy::new(locals, settings.timeout),
+            WaitPolicy::new(sharing, settings.timeout),
         );
         let start = Communicator::from_context(context, settings);
         let ranks = start.all_gather_vec(&[rank as u64])?.0;
@@ -234,7 +234,8 @@ impl Communicator {
             .filter(|&l| l != context.lane.local())
             .map(|l| Signature::located(&context.lane.words_of(l)))
             .collect();
-        if let Some(segment) = unused.first().filter(|_| offered.iter().all(|o| o[0].key == oldest)) {
+        if let Some(segment) = unused.first().filter(|_| offered.iter().all(|o| o[0].key == oldest))
+        {
             context.registry.reuse(segment);
             let mut buffer = SharedBuffer::new(segment.clone(), world_rank, n);
             buffer.as_mut_slice().fill(T::default());
@@ -250,8 +251,12 @@ impl Communicator {
     }
 
     /// Everything a call needs beside its buffers; made on its first use.
-    fn prepared(&self, call: &Call, shared: [bool; 2], site: &'static Location<'static>)
-    -> Result<Rc<Prepared>> {
+    fn prepared(
+        &self,
+        call: &Call,
+        shared: [bool; 2],
+        site: &'static Location<'static>,
+    ) -> Result<Rc<Prepared>> {
         let key = (call.clone(), shared);
         if let Some(prepared) = self.inner.prepared.borrow().get(&key) {
             return Ok(prepared.clone());

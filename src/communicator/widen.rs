@@ -21,7 +21,7 @@ fn wide<T: Element>(data: &[T]) -> Vec<f32> {
     wide
 }
 
-/// `Communicator::run` in f32.
+/// `Communicator::run` in f32. Shared buffers become shared ones, so that the same algorithm fits.
 pub(super) fn run<T: Element>(
     communicator: &Communicator,
     call: &Call,
@@ -29,10 +29,22 @@ pub(super) fn run<T: Element>(
     output: Sink<'_, T>,
     site: &'static Location<'static>,
 ) -> Result<()> {
-    let input = wide(input.data);
-    let mut result = vec![0.0f32; output.data.len()];
-    communicator.run::<f32>(&wide_call(call), (&input).into(), (&mut result).into(), site)?;
-    narrow(&result, output.data);
+    let wide_call = wide_call(call);
+    if input.located.key == 0 && output.located.key == 0 {
+        let input = wide(input.data);
+        let mut result = vec![0.0f32; output.data.len()];
+        communicator.run::<f32>(&wide_call, (&input).into(), (&mut result).into(), site)?;
+        narrow(&result, output.data);
+        return Ok(());
+    }
+    // The whole vector bounds input and output of every rank.
+    let n = call.problem.sharding.n();
+    let mut from = communicator.shared::<f32>(n)?;
+    let mut into = communicator.shared::<f32>(n)?;
+    let (len, result) = (input.data.len(), output.data.len());
+    widen(input.data, &mut from[..len]);
+    communicator.run::<f32>(&wide_call, from.part(0..len), into.part_mut(0..result), site)?;
+    narrow(&into[..result], output.data);
     Ok(())
 }
 
@@ -43,8 +55,16 @@ pub(super) fn run_in_place<T: Element>(
     whole: Sink<'_, T>,
     site: &'static Location<'static>,
 ) -> Result<()> {
-    let mut buffer = wide(whole.data);
-    communicator.run_in_place::<f32>(&wide_call(call), (&mut buffer).into(), site)?;
+    let wide_call = wide_call(call);
+    if whole.located.key == 0 {
+        let mut buffer = wide(whole.data);
+        communicator.run_in_place::<f32>(&wide_call, (&mut buffer).into(), site)?;
+        narrow(&buffer, whole.data);
+        return Ok(());
+    }
+    let mut buffer = communicator.shared::<f32>(whole.data.len())?;
+    widen(whole.data, &mut buffer);
+    communicator.run_in_place::<f32>(&wide_call, (&mut buffer).into(), site)?;
     narrow(&buffer, whole.data);
     Ok(())
 }

@@ -54,8 +54,7 @@ impl Launch {
     /// Looks at the environment: a launcher decides, otherwise `ranks` threads (1 if not given).
     pub fn detect(ranks: Option<usize>) -> Result<Launch> {
         let number = |name: &str| std::env::var(name).ok()?.parse::<usize>().ok();
-        let rank =
-            ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"].iter().find_map(|n| number(n));
+        let rank = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"].iter().find_map(|n| number(n));
         let size = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"].iter().find_map(|n| number(n));
         if rank.is_none() && size.is_none() {
             return match ranks {

@@ -25,6 +25,10 @@ where
     let (job, communicator) = match connect(&job, options) {
         Ok(communicator) => (job, communicator),
         Err(error) => {
+            // Mostly all ranks fail alike here: the first one speaks and ends the others.
+            if rank.unwrap_or(0) != 0 {
+                std::thread::sleep(GRACE);
+            }
             report::failure(&error, options.output);
             mpi::abort(error.exit_code());
         }

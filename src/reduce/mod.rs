@@ -101,13 +101,22 @@ mod tests {
     #[test]
     fn min_and_max_do_not_depend_on_the_order() {
         let nan = f64::NAN;
-        for (a, b, min, max) in
-            [(0.0, -0.0, -0.0, 0.0), (-0.0, 0.0, -0.0, 0.0), (1.0, nan, nan, nan), (nan, 1.0, nan, nan)]
-        {
+        for (a, b, min, max) in [
+            (0.0, -0.0, -0.0, 0.0),
+            (-0.0, 0.0, -0.0, 0.0),
+            (1.0, nan, nan, nan),
+            (nan, 1.0, nan, nan),
+        ] {
             let low = run(Op::Min, &[vec![a], vec![b]], 1.0)[0];
             let high = run(Op::Max, &[vec![a], vec![b]], 1.0)[0];
-            assert_eq!(low.to_bits(), if min.is_nan() { f64::NAN.to_bits() } else { min.to_bits() });
-            assert_eq!(high.to_bits(), if max.is_nan() { f64::NAN.to_bits() } else { max.to_bits() });
+            assert_eq!(
+                low.to_bits(),
+                if min.is_nan() { f64::NAN.to_bits() } else { min.to_bits() }
+            );
+            assert_eq!(
+                high.to_bits(),
+                if max.is_nan() { f64::NAN.to_bits() } else { max.to_bits() }
+            );
         }
     }
 

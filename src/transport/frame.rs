@@ -37,7 +37,8 @@ struct Region {
 }
 
 impl Region {
-    const EMPTY: Region = Region { at: std::ptr::NonNull::<u64>::dangling().as_ptr().cast(), bytes: 0 };
+    const EMPTY: Region =
+        Region { at: std::ptr::NonNull::<u64>::dangling().as_ptr().cast(), bytes: 0 };
 }
 
 /// The buffers a caller lends for one collective.

@@ -326,7 +326,11 @@ impl Allocation {
     }
 
     /// The memory as a segment with `bytes` for each of `ranks`, as it was allocated.
-    pub(in crate::transport) fn into_segment(this: Arc<Self>, bytes: usize, ranks: usize) -> Segment {
+    pub(in crate::transport) fn into_segment(
+        this: Arc<Self>,
+        bytes: usize,
+        ranks: usize,
+    ) -> Segment {
         // SAFETY: the allocation holds `stride` >= `bytes` bytes for each rank.
         let bases = (0..ranks).map(|r| unsafe { this.at.add(r * this.stride) }).collect();
         // SAFETY: each part has `bytes` zeroed bytes, page-aligned, as long as `this` lives.

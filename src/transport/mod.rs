@@ -73,6 +73,9 @@ pub trait Transport: std::fmt::Debug {
     /// The number of ranks in the group.
     fn ranks(&self) -> usize;
 
+    /// The ranks of the whole job that share the cores of this machine.
+    fn sharing(&self) -> usize;
+
     /// Starts a round of messages.
     ///
     /// # Safety

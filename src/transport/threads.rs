@@ -58,6 +58,8 @@ struct Hub {
     allocations: Mutex<BTreeMap<u64, (Arc<Allocation>, usize)>>,
     failure: Arc<Failure>,
     limit: Duration,
+    /// Threads of the whole job.
+    sharing: usize,
 }
 
 impl std::fmt::Debug for Hub {
@@ -88,7 +90,8 @@ impl ThreadTransport {
     /// Endpoints for `nodes.len()` ranks, rank `r` on node `nodes[r]`. `limit` bounds every wait
     /// inside the transport.
     pub fn group(nodes: Vec<usize>, limit: Duration) -> Vec<ThreadTransport> {
-        let hub = Arc::new(Hub::new(nodes, Arc::default(), limit));
+        let sharing = nodes.len();
+        let hub = Arc::new(Hub::new(nodes, Arc::default(), limit, sharing));
         (0..hub.ranks).map(|rank| ThreadTransport::new(hub.clone(), rank)).collect()
     }
 
@@ -119,7 +122,10 @@ impl ThreadTransport {
         loop {
             if let Some(letter) = self.hub.take(self.rank, from, INTERNAL) {
                 let bytes: [u8; 8] = letter.bytes[..].try_into().map_err(|_| {
-                    Error::internal(format!("rank {from} sent {} bytes as a word", letter.bytes.len()))
+                    Error::internal(format!(
+                        "rank {from} sent {} bytes as a word",
+                        letter.bytes.len()
+                    ))
                 })?;
                 return Ok(u64::from_ne_bytes(bytes));
             }
@@ -138,7 +144,7 @@ impl ThreadTransport {
 }
 
 impl Hub {
-    fn new(nodes: Vec<usize>, failure: Arc<Failure>, limit: Duration) -> Self {
+    fn new(nodes: Vec<usize>, failure: Arc<Failure>, limit: Duration, sharing: usize) -> Self {
         let ranks = nodes.len();
         Hub {
             ranks,
@@ -148,6 +154,7 @@ impl Hub {
             allocations: Mutex::default(),
             failure,
             limit,
+            sharing,
         }
     }
 
@@ -170,6 +177,10 @@ impl Transport for ThreadTransport {
 
     fn ranks(&self) -> usize {
         self.hub.ranks
+    }
+
+    fn sharing(&self) -> usize {
+        self.hub.sharing
     }
 
     unsafe fn post(&self, tag: u16, messages: &[Message], posted: &mut Posted) -> Result<()> {
@@ -235,7 +246,8 @@ impl Transport for ThreadTransport {
             .entry((number, color))
             .or_insert_with(|| {
                 let nodes = members.iter().map(|&r| self.hub.nodes[r]).collect();
-                Arc::new(Hub::new(nodes, self.hub.failure.clone(), self.hub.limit))
+                let hub = &self.hub;
+                Arc::new(Hub::new(nodes, hub.failure.clone(), hub.limit, hub.sharing))
             })
             .clone();
         // Once all have their handle the table can let go of the group.

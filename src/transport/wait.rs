@@ -28,7 +28,7 @@ const SLEEP_AFTER: Duration = Duration::from_millis(50);
 const SLEEP: Duration = Duration::from_micros(200);
 
 impl WaitPolicy {
-    /// For `locals` ranks on this node. Counts the cores this process may use (its affinity
+    /// For `locals` ranks that share the cores of this machine. Counts the cores this process may use (its affinity
     /// mask); a rank that is bound to fewer cores than there are ranks assumes that its peers
     /// are bound to others.
     pub fn new(locals: usize, limit: Duration) -> Self {

@@ -76,7 +76,9 @@ fn problems(collective: Collective, p: usize) -> Vec<Problem> {
     let shardings = shardings.filter(|(kind, _)| *kind < 6 || owners_matter);
     let all_roots = if p <= 16 { collectives.len() } else { 1 };
     shardings
-        .flat_map(|(kind, sharding)| (0..all_roots).map(move |root| (kind + root, sharding.clone())))
+        .flat_map(|(kind, sharding)| {
+            (0..all_roots).map(move |root| (kind + root, sharding.clone()))
+        })
         .map(|(root, sharding)| problem(&sharding, root))
         .collect()
 }

@@ -48,8 +48,9 @@ impl Job {
     pub fn world(self: &Rc<Self>) -> Result<MpiTransport> {
         // SAFETY: MPI is initialised while a `Job` exists.
         let world = unsafe { ffi::RSMPI_COMM_WORLD };
-        let own = sys::duplicate(world)?;
-        MpiTransport::new(self.clone(), own)
+        let mut world = MpiTransport::new(self.clone(), sys::duplicate(world)?, 1)?;
+        world.sharing = world.split_by_node()?.ranks();
+        Ok(world)
     }
 
     /// Frees what was made, in reverse order, and finalises MPI. Collective over all ranks.
@@ -77,18 +78,19 @@ pub struct MpiTransport {
     communicator: ffi::MPI_Comm,
     rank: usize,
     ranks: usize,
+    sharing: usize,
 }
 
 impl MpiTransport {
-    fn new(job: Rc<Job>, communicator: ffi::MPI_Comm) -> Result<Self> {
+    fn new(job: Rc<Job>, communicator: ffi::MPI_Comm, sharing: usize) -> Result<Self> {
         sys::return_errors(communicator)?;
         let (rank, ranks) = sys::rank_and_size(communicator)?;
         job.owned.borrow_mut().push(Owned::Communicator(communicator));
-        Ok(MpiTransport { job, communicator, rank, ranks })
+        Ok(MpiTransport { job, communicator, rank, ranks, sharing })
     }
 
     fn split_off(&self, communicator: ffi::MPI_Comm) -> Result<Box<dyn Transport>> {
-        Ok(Box::new(MpiTransport::new(self.job.clone(), communicator)?))
+        Ok(Box::new(MpiTransport::new(self.job.clone(), communicator, self.sharing)?))
     }
 }
 
@@ -99,6 +101,10 @@ impl Transport for MpiTransport {
 
     fn ranks(&self) -> usize {
         self.ranks
+    }
+
+    fn sharing(&self) -> usize {
+        self.sharing
     }
 
     unsafe fn post(&self, tag: u16, messages: &[Message], posted: &mut Posted) -> Result<()> {
@@ -138,15 +144,21 @@ impl Transport for MpiTransport {
     }
 
     fn allocate(&self, bytes: usize) -> Result<Segment> {
-        const LINE: usize = 64;
-        let stride = bytes.max(1).next_multiple_of(LINE);
-        let (window, bases) = sys::allocate_shared(self.communicator, self.ranks, stride)?;
+        // MPI promises no alignment. Every process maps the memory at page boundaries, so all
+        // of them skip the same bytes to the next one.
+        const PAGE: usize = 4096;
+        let padded = bytes.max(1).checked_next_multiple_of(PAGE).and_then(|b| b.checked_add(PAGE));
+        let padded = padded
+            .ok_or_else(|| Error::input(format!("{bytes} bytes of shared memory: too many")))?;
+        let (window, mut bases) = sys::allocate_shared(self.communicator, self.ranks, padded)?;
         self.job.owned.borrow_mut().push(Owned::Window(window));
-        if bases.iter().any(|base| base.as_ptr() as usize % LINE != 0) {
-            return Err(Error::internal("MPI returned shared memory that is not aligned to 64 B"));
+        for base in &mut bases {
+            let skip = base.as_ptr().align_offset(PAGE);
+            // SAFETY: skip < PAGE, and the part has a page more than `bytes`.
+            *base = unsafe { base.add(skip) };
         }
         let keep: Arc<dyn Any> = Arc::new(());
-        // SAFETY: each part has `stride` >= `bytes` bytes, zeroed and mapped until the job ends
+        // SAFETY: each part has at least `bytes` bytes, zeroed and mapped until the job ends
         // (`Job::finish` takes the last handle of it, after all users are gone).
         Ok(unsafe { Segment::new(bases, bytes, keep) })
     }
@@ -229,7 +241,12 @@ impl Requests {
                         let got = sys::received_bytes(status)?;
                         if got != expected.bytes {
                             let peer = expected.peer;
-                            return Err(super::threads::length_error(rank, peer, got, expected.bytes));
+                            return Err(super::threads::length_error(
+                                rank,
+                                peer,
+                                got,
+                                expected.bytes,
+                            ));
                         }
                     }
                 }

@@ -5,8 +5,8 @@ use std::ffi::{c_int, c_void};
 use mpi::ffi;
 
 use super::super::Native;
-use super::sys::{check, datatype, library_version, operator, to_int};
 use super::MpiTransport;
+use super::sys::{check, datatype, library_version, operator, to_int};
 use crate::element::{DType, Op};
 use crate::error::{Error, Result};
 
@@ -38,7 +38,8 @@ impl Native for MpiTransport {
     fn reduce_scatter_block(&self, i: &[u8], o: &mut [u8], dtype: DType, op: Op) -> Result<()> {
         const CALL: &str = "MPI_Reduce_scatter_block";
         expect_times(i.len(), o.len(), self.ranks, CALL)?;
-        let (count, t, op) = (elements(o.len(), dtype, CALL)?, datatype(dtype), operator(op, dtype)?);
+        let (count, t, op) =
+            (elements(o.len(), dtype, CALL)?, datatype(dtype), operator(op, dtype)?);
         // SAFETY: the lengths were compared; all ranks pass the same count by contract, which the
         // callers (bench, selftest) take from one formula.
         let code = unsafe {
@@ -103,8 +104,7 @@ impl Native for MpiTransport {
         let (count, root) = (elements(buffer.len(), dtype, CALL)?, to_int(root, "root")?);
         let t = datatype(dtype);
         // SAFETY: the buffer holds `count` elements.
-        let code =
-            unsafe { ffi::MPI_Bcast(write(buffer), count, t, root, self.communicator) };
+        let code = unsafe { ffi::MPI_Bcast(write(buffer), count, t, root, self.communicator) };
         check(code, CALL)
     }
 

@@ -225,9 +225,8 @@ pub(super) fn test_all(
     let count = to_int(requests.len(), "number of messages").map_err(plain)?;
     let mut done: c_int = 0;
     // SAFETY: both arrays hold `count` entries.
-    let code = unsafe {
-        ffi::MPI_Testall(count, requests.as_mut_ptr(), &mut done, statuses.as_mut_ptr())
-    };
+    let code =
+        unsafe { ffi::MPI_Testall(count, requests.as_mut_ptr(), &mut done, statuses.as_mut_ptr()) };
     if code == 0 {
         return Ok(done != 0);
     }

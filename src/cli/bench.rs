@@ -1,0 +1,11 @@
+//! stub
+use super::Session;
+use crate::error::Result;
+/// x
+#[derive(Debug, clap::Args)]
+pub(super) struct Bench {}
+impl Bench {
+    pub(super) fn run(&self, _s: Session<'_>) -> Result<()> {
+        Ok(())
+    }
+}

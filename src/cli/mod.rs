@@ -1,0 +1,178 @@
+//! The command line: one file a command, and the options that all of them share.
+
+#![allow(clippy::print_stdout)] // commands print their results
+
+mod bench;
+mod memory_limit;
+mod pagerank;
+mod plan;
+mod selftest;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::communicator::{Communicator, Settings};
+use crate::error::{Error, Result};
+use crate::launch::{self, Launch, Output};
+use crate::select::Order;
+
+/// Rank-aware collectives over MPI, and applications on top of them.
+///
+/// Under `mpirun` or `srun` every process is a rank. Without a launcher, `--ranks N` runs N ranks
+/// as threads of one process, with the same results.
+#[derive(Debug, Parser)]
+#[command(name = "rankwise", version, about, long_about, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+struct Global {
+    /// Ranks as threads of this process; a launcher decides by itself [default: 1]
+    #[arg(long, global = true, value_name = "N")]
+    ranks: Option<usize>,
+    /// Worker threads inside each rank [default: the cores of the node, shared evenly]
+    #[arg(long, global = true, value_name = "T")]
+    threads: Option<usize>,
+    /// Print one JSON document on stdout, and nothing else there
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print results and errors only
+    #[arg(long, global = true)]
+    quiet: bool,
+    /// After this long a wait for another rank is an error
+    #[arg(long, global = true, value_name = "SECS", default_value = "600")]
+    timeout: f64,
+    /// How contributions are combined: canonical gives the same bits on every placement
+    #[arg(long, global = true, value_enum, default_value = "canonical")]
+    order: OrderName,
+    /// Pretend that a node has at most K ranks, to try algorithms for several nodes on one
+    #[arg(long, global = true, value_name = "K")]
+    ranks_per_node: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OrderName {
+    /// Folded in rank order
+    Canonical,
+    /// Whatever is fastest
+    Fastest,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure collectives against the MPI library's own, alternating in one process
+    Bench(bench::Bench),
+    /// Print, prove and predict the plans of collectives
+    #[command(subcommand)]
+    Plan(plan::PlanCommand),
+    /// Run every collective × algorithm × type × awkward size on the given ranks
+    Selftest(selftest::Selftest),
+    /// Rank the nodes of a graph
+    Pagerank(pagerank::Pagerank),
+}
+
+/// What every command gets beside its own options.
+#[derive(Clone, Copy, Debug)]
+struct Session<'a> {
+    communicator: &'a Communicator,
+    output: Output,
+}
+
+impl Session<'_> {
+    /// Whether this rank prints.
+    fn speaks(&self) -> bool {
+        self.communicator.rank() == 0
+    }
+
+    /// Whether it prints for people.
+    fn speaks_to_people(&self) -> bool {
+        self.speaks() && !self.output.json
+    }
+
+    /// Prints the one JSON document of a command.
+    fn print_json(&self, value: &impl serde::Serialize) -> Result<()> {
+        if self.speaks() && self.output.json {
+            let text = serde_json::to_string_pretty(value)
+                .map_err(|e| Error::internal(format!("cannot write JSON: {e}")))?;
+            println!("{text}");
+        }
+        Ok(())
+    }
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let wants_json = arguments.iter().any(|a| a == "--json");
+    let early = Output { json: wants_json, quiet: false };
+    // Under a launcher every process reads the same command line; one of them speaks.
+    let place = Launch::detect(None).ok();
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, place.as_ref(), early),
+    };
+    match start(cli) {
+        Ok(code) => code,
+        Err(error) => launch::refuse(&error, place.as_ref(), early),
+    }
+}
+
+/// Help and version go to stdout with code 0; a wrong command line is the user's input.
+fn usage(error: &clap::Error, place: Option<&Launch>, output: Output) -> ExitCode {
+    if !error.use_stderr() {
+        if place.is_none_or(Launch::is_first) {
+            // A closed pipe is no failure of `--help`.
+            let _ = error.print();
+        }
+        return ExitCode::SUCCESS;
+    }
+    let rendered = error.render().to_string();
+    let text = rendered.trim_start_matches("error: ").trim_end();
+    launch::refuse(&Error::input(text), place, output)
+}
+
+fn start(cli: Cli) -> Result<ExitCode> {
+    let Global { ranks, threads, json, quiet, timeout, order, ranks_per_node } = cli.global;
+    if threads == Some(0) {
+        return Err(Error::input("--threads 0: a rank has at least 1 thread"));
+    }
+    if ranks_per_node == Some(0) {
+        return Err(Error::input("--ranks-per-node 0: a node has at least 1 rank"));
+    }
+    let timeout =
+        Duration::try_from_secs_f64(timeout).ok().filter(|t| !t.is_zero()).ok_or_else(|| {
+            Error::input(format!("--timeout {timeout}: a number of seconds above 0 is needed"))
+        })?;
+    let order = match order {
+        OrderName::Canonical => Order::Canonical,
+        OrderName::Fastest => Order::Fastest,
+    };
+    let settings = Settings { timeout, order, ranks_per_node, ..Settings::default() };
+    let output = Output { json, quiet };
+    let launch = Launch::detect(ranks)?;
+    let options = launch::Options { launch, settings, threads, output };
+    // Commands that need no ranks come first, once for the job.
+    if let Command::Plan(command) = &cli.command {
+        if launch.is_first() {
+            command.run(output)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(launch::run(&options, |communicator| {
+        let session = Session { communicator, output };
+        match &cli.command {
+            Command::Bench(command) => command.run(session),
+            Command::Selftest(command) => command.run(session),
+            Command::Pagerank(command) => command.run(session),
+            Command::Plan(_) => Ok(()),
+        }
+    }))
+}
