@@ -7,6 +7,7 @@ pub mod element;
 pub mod error;
 pub mod executor;
 pub mod files;
+pub mod graph;
 pub mod launch;
 pub mod plan;
 pub mod reduce;

@@ -293,6 +293,7 @@ mod tests {
     #[test]
     fn hard_cases() {
         let ulp = f64::EPSILON;
+        let half_ulp_of_max = 2f64.powi(970);
         let cases: &[(&[f64], f64)] = &[
             (&[], 0.0),
             (&[-0.0], 0.0),
@@ -302,8 +303,8 @@ mod tests {
             (&[-f64::MAX, -f64::MAX, 1.0], f64::NEG_INFINITY),
             (&[f64::MAX, f64::MAX, -f64::MAX], f64::MAX),
             // Half an ulp of the largest number rounds to infinity, anything less does not.
-            (&[f64::MAX, 9.979_201_547_673_599e291], f64::INFINITY),
-            (&[f64::MAX, 9.979_201_547_673_598e291], f64::MAX),
+            (&[f64::MAX, half_ulp_of_max], f64::INFINITY),
+            (&[f64::MAX, half_ulp_of_max, -5e-324], f64::MAX),
             (&[1.0, ulp / 2.0], 1.0),
             (&[1.0, ulp / 2.0, 5e-324], 1.0 + ulp),
             (&[1.0, ulp / 2.0, -5e-324], 1.0),

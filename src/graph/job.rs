@@ -1,0 +1,204 @@
+//! A PageRank run from file to file: load, partition, iterate, write.
+//!
+//! Local trouble (a malformed line, a full disk) becomes the same error on every rank before the
+//! next collective, so no rank waits for one that has given up. What can be checked without the
+//! graph, such as the options and the name of the output, is checked before it is read.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::edge_list::{read_integers, read_names};
+use super::ids::{Edges, Numbering, number_integers, number_names};
+use super::output::{self, Format, TopNode};
+use super::pagerank::{PageRankOptions, pagerank};
+use super::partition::{PartitionOptions, partition};
+use super::rows::Duplicates;
+use crate::communicator::Communicator;
+use crate::element::Op;
+use crate::error::{Error, Result};
+use crate::files;
+
+/// What to rank, how, and where the result goes.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PageRankJob {
+    /// The edge list, plain or gzip.
+    pub graph: PathBuf,
+    /// The third column is the weight of the edge.
+    pub weighted: bool,
+    /// Each line is an edge both ways.
+    pub undirected: bool,
+    /// What repeated edges mean.
+    pub duplicates: Duplicates,
+    /// The parameters of the iteration.
+    pub options: PageRankOptions,
+    /// Where the ranks of all nodes go; `.csv` or `.parquet`.
+    pub output: Option<PathBuf>,
+    /// The length of the list of the highest ranks.
+    pub top: usize,
+    /// The command line, for the manifest.
+    pub command: String,
+}
+
+impl PageRankJob {
+    /// A run with the defaults of networkx on a directed graph without weights, no output file,
+    /// and the ten highest ranks.
+    pub fn new(graph: impl Into<PathBuf>) -> Self {
+        PageRankJob {
+            graph: graph.into(),
+            weighted: false,
+            undirected: false,
+            duplicates: Duplicates::default(),
+            options: PageRankOptions::default(),
+            output: None,
+            top: 10,
+            command: String::new(),
+        }
+    }
+}
+
+/// The time of each phase on the slowest rank.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+pub struct Seconds {
+    /// Reading and parsing the file, and numbering the nodes.
+    pub load: f64,
+    /// Moving the edges to their owners, and degrees.
+    pub partition: f64,
+    /// All steps of the iteration.
+    pub iterate: f64,
+    /// The list of the highest ranks and the output file.
+    pub write: f64,
+}
+
+/// What a run reports, the same on every rank. The field names are the JSON keys.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct PageRankSummary {
+    /// Nodes of the graph.
+    pub vertices: u64,
+    /// Directed edges of the graph, after `undirected` and `duplicates`.
+    pub edges: u64,
+    /// Steps until convergence.
+    pub iterations: usize,
+    /// The L1 change of the last step.
+    pub residual: f64,
+    /// Time of the iteration ÷ steps ÷ directed edges; 0 without any.
+    pub ns_per_edge: f64,
+    /// The phases.
+    pub seconds: Seconds,
+    /// The largest resident memory of a process of the job; 0 where the system does not say.
+    pub peak_rss_bytes: u64,
+    /// The highest ranks.
+    pub top: Vec<TopNode>,
+}
+
+/// Runs a job. Collective.
+pub fn run(comm: &Communicator, job: &PageRankJob) -> Result<PageRankSummary> {
+    comm.agree(job.options.validate())?;
+    comm.agree(if comm.rank() == 0 { check_output(job) } else { Ok(()) })?;
+    let mut clock = Clock::new();
+    let (numbering, edges) = load(comm, &job.graph, job.weighted)?;
+    let load_seconds = clock.lap();
+    let options = PartitionOptions {
+        weighted: job.weighted,
+        undirected: job.undirected,
+        duplicates: job.duplicates,
+    };
+    let graph = partition(comm, numbering.len(), edges, options)?;
+    let partition_seconds = clock.lap();
+    let result = pagerank(comm, &graph, &job.options)?;
+    let iterate_seconds = clock.lap();
+    let top = output::top(comm, &result.ranks, &graph.sharding, &numbering, job.top)?;
+    let file = match &job.output {
+        Some(path) => output::write(comm, &result.ranks, &graph.sharding, &numbering, path)?,
+        None => None,
+    };
+    let laps = [load_seconds, partition_seconds, iterate_seconds, clock.lap()];
+    let laps = comm.all_reduce_vec(&laps, Op::Max)?;
+    let seconds = Seconds { load: laps[0], partition: laps[1], iterate: laps[2], write: laps[3] };
+    let edge_steps = result.iterations as f64 * graph.edges as f64;
+    let summary = PageRankSummary {
+        vertices: numbering.len() as u64,
+        edges: graph.edges,
+        iterations: result.iterations,
+        residual: result.residual,
+        ns_per_edge: if edge_steps > 0.0 { seconds.iterate * 1e9 / edge_steps } else { 0.0 },
+        seconds,
+        peak_rss_bytes: comm.all_reduce_vec(&[peak_rss_bytes()], Op::Max)?[0],
+        top,
+    };
+    comm.agree(match (&job.output, file) {
+        (Some(path), Some(file)) => {
+            files::manifest(path, &job.command, comm.ranks(), &[file], &summary).map(|_| ())
+        }
+        _ => Ok(()),
+    })?;
+    Ok(summary)
+}
+
+/// Refuses an output that cannot be written before hours are spent on its contents, and removes
+/// the manifest of an earlier run.
+fn check_output(job: &PageRankJob) -> Result<()> {
+    let Some(path) = &job.output else {
+        return Ok(());
+    };
+    Format::of(path)?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(Error::input(format!(
+            "{}: its folder {} does not exist; create it first",
+            path.display(),
+            folder.display()
+        )));
+    }
+    let real = |path: &Path| path.canonicalize().ok();
+    if real(path).is_some_and(|output| Some(output) == real(&job.graph)) {
+        return Err(Error::input(format!(
+            "{}: is the graph itself; the output would replace it",
+            path.display()
+        )));
+    }
+    files::remove_manifest(path)
+}
+
+/// Reads the graph and numbers its nodes; integers first, names if some rank meets one.
+fn load(comm: &Communicator, path: &Path, weighted: bool) -> Result<(Numbering, Edges)> {
+    let (rank, ranks) = (comm.rank(), comm.ranks());
+    let integers = comm.agree(read_integers(path, rank, ranks, weighted))?;
+    let names_met = comm.all_reduce_vec(&[u64::from(integers.is_none())], Op::Max)?[0] > 0;
+    match integers {
+        Some(pieces) if !names_met => number_integers(comm, pieces),
+        integers => {
+            drop(integers);
+            number_names(comm, comm.agree(read_names(path, rank, ranks, weighted))?)
+        }
+    }
+}
+
+/// A stop watch for phases.
+struct Clock(Instant);
+
+impl Clock {
+    fn new() -> Self {
+        Clock(Instant::now())
+    }
+
+    /// The seconds since the last lap.
+    fn lap(&mut self) -> f64 {
+        let now = Instant::now();
+        let seconds = now.duration_since(self.0).as_secs_f64();
+        self.0 = now;
+        seconds
+    }
+}
+
+/// The high-water mark of the resident memory of this process, from the Linux `/proc`.
+fn peak_rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kilobytes = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|rest| rest.trim().strip_suffix("kB"))
+        .and_then(|number| number.trim().parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}

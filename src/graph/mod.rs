@@ -1,0 +1,28 @@
+//! Graphs: reading, distributing and ranking.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `source` | the bytes of a file, plain or gzip, as blocks of whole lines, each on one rank |
+//! | `edge_list` | the text format: lines to edges, and messages for malformed ones |
+//! | `names` | many short names in one allocation, and on the wire |
+//! | `ids` | ids of the user to dense indices in one canonical order, and back |
+//! | `rows` | the incoming edges of a range of nodes, in canonical order |
+//! | `partition` | who owns which nodes; moves the edges to the owners of their targets |
+//! | `pagerank` | the equation, the stopping rule, the kernel and its verifier |
+//! | `output` | result files (CSV, Parquet) and the list of the highest ranks |
+//! | `job` | all of it in order, timed: what the command `pagerank` does |
+//!
+//! The result is a function of the graph and the options: the same bits at any number of ranks and
+//! threads, for plain and gzip files, and for any order of the lines.
+
+pub mod edge_list;
+pub mod ids;
+pub mod job;
+pub mod names;
+pub mod output;
+pub mod pagerank;
+pub mod partition;
+pub mod rows;
+pub mod source;
+
+pub use job::{PageRankJob, PageRankSummary, run};
