@@ -7,12 +7,14 @@
 //! reads garbage. Messages have rendezvous semantics, the strictest that a transport may have: a
 //! send is done when its receive is there.
 
+#[cfg(test)]
+mod exhaustive;
 mod fault;
 mod forms;
 mod local;
-mod replay;
 #[cfg(test)]
-mod tests;
+mod planted;
+mod replay;
 mod traffic;
 
 pub use fault::{Element, Fault, PlanError, Wait};
