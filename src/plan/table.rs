@@ -8,7 +8,7 @@ use super::algorithms::{
     Builder, binomial, bruck, direct, dissemination, doubling, halving, hierarchical, linear,
     pairwise, ring, staged,
 };
-use super::{Collective, Problem};
+use super::{Collective, Plan, Problem};
 use crate::error::{Error, Result};
 use crate::topology::Topology;
 
@@ -205,6 +205,16 @@ pub fn find(collective: Collective, name: &str) -> Result<&'static Algorithm> {
 }
 
 impl Algorithm {
+    /// The plan of a rank.
+    pub fn plan(&self, problem: &Problem, topology: &Topology, rank: usize) -> Plan {
+        (self.build)(problem, topology, rank)
+    }
+
+    /// The plans of all ranks.
+    pub fn plans(&self, problem: &Problem, topology: &Topology) -> Vec<Plan> {
+        (0..topology.ranks()).map(|rank| self.plan(problem, topology, rank)).collect()
+    }
+
     /// Whether it may be used, and if not, why not and what to use instead. `shared_input` and
     /// `shared_output`: the caller's buffers lie in memory that node peers can read.
     pub fn fits(

@@ -185,7 +185,13 @@ pub fn reduce_scatter(problem: &Problem, topology: &Topology, rank: usize) -> Pl
 
 /// Node, lane, node; inside the nodes straight from the inputs.
 pub fn reduce_scatter_direct(problem: &Problem, topology: &Topology, rank: usize) -> Plan {
-    reduce_scatter_by(direct::reduce_scatter, problem, topology, rank)
+    let mut plan = reduce_scatter_by(direct::reduce_scatter_open, problem, topology, rank);
+    // Inputs must stay until the peers have read them. Where shards change hands at the end, there
+    // is a meet already; without node peers nobody reads.
+    if topology.peers(rank).len() == topology.min_locals() && topology.nodes() < topology.ranks() {
+        plan.meet(vec![]);
+    }
+    plan
 }
 
 fn reduce_scatter_by(node: Builder, problem: &Problem, topology: &Topology, rank: usize) -> Plan {
@@ -265,7 +271,7 @@ pub fn all_reduce(problem: &Problem, topology: &Topology, rank: usize) -> Plan {
 
 /// Node, lane, node; inside the nodes straight from the inputs.
 pub fn all_reduce_direct(problem: &Problem, topology: &Topology, rank: usize) -> Plan {
-    all_reduce_by(direct::reduce_scatter, problem, topology, rank)
+    all_reduce_by(direct::reduce_scatter_open, problem, topology, rank)
 }
 
 fn all_reduce_by(node: Builder, problem: &Problem, topology: &Topology, rank: usize) -> Plan {

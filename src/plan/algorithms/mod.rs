@@ -11,6 +11,8 @@ pub mod direct;
 pub mod dissemination;
 pub mod doubling;
 pub mod embed;
+#[cfg(test)]
+mod formulas;
 pub mod halving;
 pub mod hierarchical;
 pub mod linear;

@@ -135,12 +135,12 @@ macro_rules! every_row_is_right {
 }
 
 every_row_is_right! {
-    every_reduce_scatter_is_right: Collective::ReduceScatter, 18000;
-    every_all_gather_is_right: Collective::AllGather, 14000;
-    every_all_reduce_is_right: Collective::AllReduce, 14000;
-    every_broadcast_is_right: Collective::Broadcast { root: 0 }, 13000;
-    every_gather_is_right: Collective::Gather { root: 0 }, 14000;
-    every_scatter_is_right: Collective::Scatter { root: 0 }, 14000;
-    every_all_to_all_is_right: Collective::AllToAll, 3000;
+    every_reduce_scatter_is_right: Collective::ReduceScatter, 15000;
+    every_all_gather_is_right: Collective::AllGather, 12000;
+    every_all_reduce_is_right: Collective::AllReduce, 12000;
+    every_broadcast_is_right: Collective::Broadcast { root: 0 }, 12000;
+    every_gather_is_right: Collective::Gather { root: 0 }, 12000;
+    every_scatter_is_right: Collective::Scatter { root: 0 }, 12000;
+    every_all_to_all_is_right: Collective::AllToAll, 2500;
     every_barrier_is_right: Collective::Barrier, 1300;
 }

@@ -1,12 +1,8 @@
 //! Planted bugs: the checker must find every one of them, and name the right place.
 
 use super::*;
-use crate::plan::{Collective, Operand, Slice, Step, table};
+use crate::plan::{Collective, Operand, Plan, Slice, Step, table};
 use crate::sharding::Sharding;
-
-fn plans(row: &Algorithm, problem: &Problem, topology: &Topology) -> Vec<Plan> {
-    (0..topology.ranks()).map(|rank| (row.build)(problem, topology, rank)).collect()
-}
 
 /// Plans of a row, a change to them, and what the checker says about it.
 fn verdict(
@@ -18,7 +14,7 @@ fn verdict(
     let row = table::find(collective, name).unwrap();
     let sharding = Sharding::even(n, topology.ranks());
     let problem = Problem { piece, ..Problem::new(collective, sharding) };
-    let mut plans = plans(row, &problem, topology);
+    let mut plans = row.plans(&problem, topology);
     let needs = row.needs;
     let check = |plans: &[Plan]| {
         check_all(plans, &problem, topology, needs.shared_input, needs.shared_output)
@@ -207,7 +203,7 @@ fn different_bits_on_different_ranks_are_found() {
 fn private_memory_and_other_nodes_are_not_read() {
     let row = table::find(Collective::ReduceScatter, "direct").unwrap();
     let problem = Problem::new(Collective::ReduceScatter, Sharding::even(4, 2));
-    let plans = plans(row, &problem, &Topology::one_node(2));
+    let plans = row.plans(&problem, &Topology::one_node(2));
     let said = check_all(&plans, &problem, &Topology::one_node(2), false, true).unwrap_err();
     let expected = "rank 0, round 0, step 0: reads in[0..2] of rank 1, which is private memory";
     assert_eq!(said.to_string(), expected);
@@ -288,7 +284,7 @@ fn no_step_of_any_plan_can_be_dropped_or_changed_unseen() {
         if row.fits(&problem, topology, true, true).is_err() {
             continue;
         }
-        let good = plans(row, &problem, topology);
+        let good = row.plans(&problem, topology);
         let places = good.iter().flat_map(|plan| {
             let rounds = plan.rounds.iter().enumerate();
             rounds.flat_map(move |(round, r)| {
