@@ -329,6 +329,7 @@ mod tests {
             assert_near(time(Collective::AllGather, "ring"), rounds * 3.0 + wire);
             assert_near(time(Collective::AllReduce, "ring"), 2.0 * (rounds * 3.0 + wire));
             assert_near(time(Collective::ReduceScatter, "halving"), log * 3.0 + wire);
+            assert_near(time(Collective::ReduceScatter, "circulant"), log * 3.0 + wire);
             assert_near(time(Collective::AllGather, "bruck"), log * 3.0 + wire);
             assert_near(time(Collective::AllReduce, "rabenseifner"), 2.0 * (log * 3.0 + wire));
             let whole = 4.0 * n as f64 / 10e3;

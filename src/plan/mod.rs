@@ -7,13 +7,15 @@
 //! # Meaning
 //! * All steps of a **round** act on the state before the round. What a round writes is disjoint
 //!   from everything else it reads or writes (one exception: a reduction may write exactly onto one
-//!   of its own operands), so the order of steps inside a round does not matter, and messages fly
-//!   while local steps run. A round ends when all its steps are done.
+//!   of its own operands; a copy onto itself in place is nothing), so the order of steps inside a
+//!   round does not matter, and messages fly while local steps run. A round ends when all its steps are done.
 //! * A round with `meet` starts when all ranks of the node have arrived there. Between two meets,
 //!   called an **epoch**, an element is either written by its owner or read by node peers, never
 //!   both. A plan may read a peer's `Scratch` in its last epoch, but never a peer's `Input` or
-//!   `Output`, since those belong to the caller again when the call returns.
-//! * Messages between a pair of ranks arrive in the order they were sent.
+//!   `Output`, since those belong to the caller again when the call returns; and nothing of a peer
+//!   before the first meet, since the peer may not have come yet.
+//! * Messages between a pair of ranks arrive in the order they were sent; those of one round, in the
+//!   order of its steps (the only thing that this order means).
 //! * `Scratch` has the same length on every rank of a node, and holds garbage at the start.
 //!
 //! # Buffers of each collective (elements; `n` is the whole vector, `c` the shard of the rank)

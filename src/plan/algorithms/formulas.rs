@@ -39,6 +39,15 @@ fn messages_and_elements_for_any_number_of_ranks() {
         assert_eq!(sent(Collective::AllToAll, "pairwise", p), (m, others, 0));
         let (messages, elements, _) = sent(ALL_GATHER, "bruck", p);
         assert!((log..=2 * log).contains(&messages) && elements == others);
+        let (messages, elements, folded) = sent(REDUCE_SCATTER, "circulant", p);
+        assert!((log..=log + 1).contains(&messages));
+        assert_eq!((elements, folded), (others, others));
+        let (messages, elements, folded) = sent(ALL_REDUCE, "circulant", p);
+        assert!((2 * log..=3 * log + 1).contains(&messages));
+        assert_eq!((elements, folded), (2 * others, others));
+        let (messages, elements, folded) = sent(ALL_REDUCE, "bruck", p);
+        assert!((log..=2 * log).contains(&messages));
+        assert_eq!((elements, folded), (m * p * C, m * p * C));
         let (messages, elements, _) = sent(Collective::AllToAll, "bruck", p);
         assert_eq!(messages, log);
         assert!(elements <= log * (p / 2) * C);
