@@ -6,11 +6,11 @@
 //! order in which both sides were ready. Work of other programs, congestion inside the network,
 //! caches and eager sends are not modelled.
 //!
-//! Cost of the replay: O(all steps of all ranks · log p) time and memory, so for a ring O(p²). Above
-//! [`REPLAYED_RANKS`] ranks a few ranks stand for all instead: everybody is taken to be in step, all
-//! ranks of a node to use its interface alike, and the slowest of them counts; O(steps of a rank).
-//! On regular placements that is within a fifth of the replay (a test compares them); a tree, where
-//! ranks wait for different numbers of others, it may take for faster than it is.
+//! Cost of the replay: O(all steps of all ranks · log p) time and memory, so O(p²) for a ring.
+//! Above [`REPLAYED_RANKS`] ranks a few stand for all instead: everybody is taken to be in step,
+//! all ranks of a node to use its interface alike, and the slowest of the few counts; O(steps of a
+//! rank). On regular placements that is within a fifth of the replay (a test compares them). A
+//! tree, where ranks wait for different numbers of others, it may take for faster than it is.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};

@@ -53,8 +53,8 @@ pub fn all_gather(problem: &Problem, _: &Topology, rank: usize) -> Plan {
     plan
 }
 
-/// All vectors come to all ranks, and are folded in one step: it rounds once, and gives the same bits
-/// on any placement, in the fewest rounds.
+/// All vectors come to all ranks, and are folded in one step: it rounds once, and gives the same
+/// bits on any placement, in the fewest rounds.
 pub fn all_reduce(problem: &Problem, topology: &Topology, rank: usize) -> Plan {
     let (n, p) = (problem.sharding.n(), problem.ranks());
     if p == 1 {

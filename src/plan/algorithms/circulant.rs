@@ -16,12 +16,14 @@
 //! shards, and what comes in. Reference: J. L. Träff, Optimal, non-pipelined reduce-scatter and
 //! allreduce algorithms, arXiv 2410.14234 (2024), here with powers of two as distances.
 
+use std::ops::Range;
+
 use super::embed::two_halves;
 use super::{
     after, alone, before, bruck, circular_span, copy, largest_circular_span, receive, reduce_two,
     send,
 };
-use crate::plan::{Plan, Problem, Slice, Step};
+use crate::plan::{Plan, Problem, Slice};
 use crate::topology::Topology;
 
 /// The circle of shards that a rank still sums up shrinks by half in each round.
@@ -30,47 +32,53 @@ pub fn reduce_scatter(problem: &Problem, _: &Topology, rank: usize) -> Plan {
     if p == 1 {
         return alone(problem);
     }
-    let mut d = p.next_power_of_two() / 2;
-    let mut count = p - d;
-    let sums = largest_circular_span(shards, d);
+    let half = p.next_power_of_two() / 2;
+    let workspace = largest_circular_span(shards, half);
     let mut plan = Plan::new(rank);
-    plan.scratch = sums + largest_circular_span(shards, count.max(d / 2));
-
-    // Elements of the `count` shards from the own one, and so where the next shard is packed.
+    plan.scratch = workspace + largest_circular_span(shards, (p - half).max(half / 2));
+    // The elements of the `count` shards from the own one, and so where the next one is packed.
     let len = |count| circular_span(shards, rank, count).map(|range| range.len()).iter().sum();
-    let sum_of = |first, end| Slice::scratch(len(first)..len(end));
-    let incoming = |end: usize| Slice::workspace(sums, len(end));
-    let input = |first, count| circular_span(shards, after(rank, first, p), count);
+    let sums = |range: Range<usize>| Slice::scratch(len(range.start)..len(range.end));
 
-    // The first round reads the input, in place; the others read the packed sums.
-    let mut exchange: Vec<Step> = Vec::new();
-    exchange.extend(input(d, count).map(|range| send(after(rank, d, p), Slice::input(range))));
-    let seams = pack(input(0, count), incoming(count));
-    exchange.extend(seams.map(|(_, packed)| receive(before(rank, d, p), packed)));
-    let waiting = pack(input(count, d - count), sum_of(count, d));
-    exchange.extend(waiting.map(|(own, packed)| copy(own, packed)));
-    plan.round(exchange);
-    let sum = if d == 1 { Slice::output(0..len(1)) } else { sum_of(0, count) };
-    let sums_of_input = pack(input(0, count), sum).into_iter().zip(seams);
-    let add = |((own, sum), (_, incoming))| reduce_two(rank, incoming, own, sum, d == 1);
-    plan.round(sums_of_input.map(add).collect());
-
-    while d > 1 {
-        (d, count) = (d / 2, d / 2);
-        let (mine, theirs) = (sum_of(0, count), sum_of(d, d + count));
-        let sum = if d == 1 { Slice::output(0..mine.len) } else { mine };
-        let incoming = incoming(count);
-        plan.round(vec![send(after(rank, d, p), theirs), receive(before(rank, d, p), incoming)]);
-        plan.round(vec![reduce_two(rank, incoming, mine, sum, d == 1)]);
+    let mut held = p;
+    while held > 1 {
+        let d = held.next_power_of_two() / 2;
+        let count = held - d;
+        let (first, last) = (held == p, d == 1);
+        // The partial results of some shards, counted from the own one.
+        let partial = |range: Range<usize>| match first {
+            true => {
+                circular_span(shards, after(rank, range.start, p), range.len()).map(Slice::input)
+            }
+            false => [sums(range), Slice::scratch(0..0)],
+        };
+        let mine = partial(0..count);
+        let incoming = seam_of(mine, Slice::workspace(workspace, len(count)));
+        let result = if last { Slice::output(0..len(1)) } else { sums(0..count) };
+        let result = seam_of(mine, result);
+        let mut exchange = partial(d..held).map(|part| send(after(rank, d, p), part)).to_vec();
+        exchange.extend(incoming.map(|part| receive(before(rank, d, p), part)));
+        if first {
+            // Nothing is added to these shards in the first round; they are packed only.
+            let waiting = partial(count..d);
+            exchange.extend(
+                waiting
+                    .into_iter()
+                    .zip(seam_of(waiting, sums(count..d)))
+                    .map(|(own, packed)| copy(own, packed)),
+            );
+        }
+        plan.round(exchange);
+        let add = |i| reduce_two(rank, incoming[i], mine[i], result[i], last);
+        plan.round(vec![add(0), add(1)]);
+        held = d;
     }
     plan
 }
 
-/// Both ranges of the input, each with its place when they are packed into `whole`.
-fn pack(ranges: [std::ops::Range<usize>; 2], whole: Slice) -> [(Slice, Slice); 2] {
-    let seam = ranges[0].len();
-    let [first, second] = ranges.map(Slice::input);
-    [(first, whole.part(0..seam)), (second, whole.part(seam..whole.len))]
+/// Cuts `whole` where `parts` have their seam.
+fn seam_of(parts: [Slice; 2], whole: Slice) -> [Slice; 2] {
+    [whole.part(0..parts[0].len), whole.part(parts[0].len..whole.len)]
 }
 
 /// A circulant reduce_scatter, then Bruck's all_gather.

@@ -19,9 +19,9 @@
 //! With N nodes of k ranks each, a node sends (N-1)/N n elements in a reduce_scatter or an
 //! all_gather, where an algorithm that ignores placement sends up to k (p-k)/p n; in an all_reduce
 //! 2 (N-1)/N n. Rounds between nodes: ceil(log2 N) each way; the inner algorithm is recursive
-//! halving and doubling if N is a power of two, circulant and Bruck otherwise. Workspace: n/L for each
-//! of two to three stations, and two pieces. Any placement: uneven nodes (ranks beyond L work in
-//! their node only), round-robin, one node. The `_direct` rows read the inputs of peers in place.
+//! halving and doubling if N is a power of two, circulant and Bruck otherwise. Workspace: two to
+//! three stations of n/L elements, and two pieces. Any placement: uneven nodes (ranks beyond L work
+//! in their node only), round-robin, one node. The `_direct` rows read inputs of peers in place.
 
 use super::embed::{Names, Place, embed};
 use super::{

@@ -103,7 +103,7 @@ fn check_rows(collective: Collective) -> usize {
             for (layout, topology) in layouts(p).iter().enumerate() {
                 for (turn, problem) in problems(row.collective, p).into_iter().enumerate() {
                     // Beyond 16 ranks each layout gets a few of the sizes.
-                    if p > 16 && collective != Collective::Barrier && (turn + layout + p) % 8 > 0 {
+                    if p > 16 && collective != Collective::Barrier && (turn + layout + p) % 11 > 0 {
                         continue;
                     }
                     for problem in variants(problem, p, turn + layout + p) {

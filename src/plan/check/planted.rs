@@ -148,8 +148,8 @@ fn messages_of_a_pair_may_not_overtake_each_other() {
     let said = verdict(bruck, (9, &topology), 1, |plans| plans[4].rounds[1].steps.swap(0, 1));
     assert_eq!(said, "rank 2, round 1, step 1: expects 1 elements of rank 4, which sends 2");
     let said = verdict(bruck, (10, &topology), 1, |plans| plans[4].rounds[1].steps.swap(0, 1));
-    let expected = "rank 2, round 1, step 2: out[0] should hold element 0 of rank 0 and holds element 8 of \
-         rank 4";
+    let expected = "rank 2, round 1, step 2: out[0] should hold element 0 of rank 0 and \
+                    holds element 8 of rank 4";
     assert_eq!(said, expected);
 }
 
@@ -181,7 +181,8 @@ fn steps_of_a_round_may_not_disturb_each_other() {
         let moved = plans[0].rounds.remove(1);
         plans[0].rounds[0].steps.extend(moved.steps);
     });
-    let expected = "rank 0, round 0, step 2: writes scratch[2..4], but step 1 of the round touches scratch[2..4]";
+    let expected = "rank 0, round 0, step 2: writes scratch[2..4], but step 1 of the round \
+                    touches scratch[2..4]";
     assert_eq!(said, expected);
     let said = verdict(RING, (n, &topology), 1, |plans| {
         let Step::Reduce { into, .. } = &mut plans[2].rounds[1].steps[0] else { panic!() };
