@@ -7,12 +7,15 @@
 //! reads garbage. Messages have rendezvous semantics, the strictest that a transport may have: a
 //! send is done when its receive is there.
 
+#[cfg(test)]
+mod exhaustive;
 mod fault;
 mod forms;
 mod local;
-mod replay;
 #[cfg(test)]
-mod tests;
+mod planted;
+mod replay;
+mod results;
 mod traffic;
 
 pub use fault::{Element, Fault, PlanError, Wait};
@@ -20,8 +23,8 @@ pub use local::{Checked, check_local};
 pub use replay::{Report, check_all};
 pub use traffic::{Traffic, traffic};
 
+use super::Problem;
 use super::table::Algorithm;
-use super::{Plan, Problem};
 use crate::topology::Topology;
 
 /// Checks all that a row of the table says about itself, for one problem that it fits.
@@ -30,8 +33,7 @@ pub fn check_algorithm(
     problem: &Problem,
     topology: &Topology,
 ) -> Result<Report, PlanError> {
-    let plans: Vec<Plan> =
-        (0..topology.ranks()).map(|rank| (algorithm.build)(problem, topology, rank)).collect();
+    let plans = algorithm.plans(problem, topology);
     let needs = algorithm.needs;
     let report = check_all(&plans, problem, topology, needs.shared_input, needs.shared_output)?;
     match report.rounded_again {

@@ -1,4 +1,4 @@
-//! Collective algorithms as plain data: what one rank does, in rounds of steps over symbolic buffers.
+//! Collective algorithms as plain data: rounds of steps over symbolic buffers.
 //!
 //! A [`Plan`] is what one rank does for one [`Problem`]. It is made by a pure function of
 //! (problem, topology, rank), can be printed, compared, hashed and checked, and knows nothing of
@@ -6,14 +6,17 @@
 //!
 //! # Meaning
 //! * All steps of a **round** act on the state before the round. What a round writes is disjoint
-//!   from everything else it reads or writes (one exception: a reduction may write exactly onto one
-//!   of its own operands), so the order of steps inside a round does not matter, and messages fly
-//!   while local steps run. A round ends when all its steps are done.
+//!   from everything else it reads or writes (but a reduction may write exactly onto one of its own
+//!   operands, and a copy onto itself, in place, is nothing). So the order of steps inside a round
+//!   does not matter, and messages fly while local steps run. A round ends when all its steps are
+//!   done.
 //! * A round with `meet` starts when all ranks of the node have arrived there. Between two meets,
 //!   called an **epoch**, an element is either written by its owner or read by node peers, never
 //!   both. A plan may read a peer's `Scratch` in its last epoch, but never a peer's `Input` or
-//!   `Output`, since those belong to the caller again when the call returns.
-//! * Messages between a pair of ranks arrive in the order they were sent.
+//!   `Output`, since those belong to the caller again when the call returns; and nothing of a peer
+//!   before the first meet, since the peer may not have come yet.
+//! * Messages between a pair of ranks arrive in the order they were sent; those of one round in the
+//!   order of its steps, which is all that this order means.
 //! * `Scratch` has the same length on every rank of a node, and holds garbage at the start.
 //!
 //! # Buffers of each collective (elements; `n` is the whole vector, `c` the shard of the rank)

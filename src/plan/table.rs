@@ -5,10 +5,10 @@
 //! general one, so that the last row fits everywhere.
 
 use super::algorithms::{
-    Builder, binomial, bruck, direct, dissemination, doubling, halving, hierarchical, linear,
-    pairwise, ring, staged,
+    Builder, binomial, bruck, circulant, direct, dissemination, doubling, halving, hierarchical,
+    linear, pairwise, ring, staged,
 };
-use super::{Collective, Problem};
+use super::{Collective, Plan, Problem};
 use crate::error::{Error, Result};
 use crate::topology::Topology;
 
@@ -102,6 +102,8 @@ static ALGORITHMS: &[Algorithm] = &[
         "several ranks a node; least bytes on the network"),
     row(REDUCE_SCATTER, "halving", POWER_OF_TWO, halving::reduce_scatter,
         "recursive halving; few messages and least bytes"),
+    row(REDUCE_SCATTER, "circulant", ANY, circulant::reduce_scatter,
+        "few messages and least bytes for any number of ranks"),
     once(row(REDUCE_SCATTER, "pairwise", ANY, pairwise::reduce_scatter,
         "all contributions at once, in rank order; workspace of the whole vector")),
     row(REDUCE_SCATTER, "ring", ANY, ring::reduce_scatter,
@@ -132,8 +134,12 @@ static ALGORITHMS: &[Algorithm] = &[
         "several ranks a node; least bytes on the network"),
     row(ALL_REDUCE, "doubling", POWER_OF_TWO, doubling::all_reduce,
         "recursive doubling; fewest messages; short vectors"),
+    once(row(ALL_REDUCE, "bruck", ANY, bruck::all_reduce,
+        "gathers all vectors, rounds once, in rank order; the shortest vectors on any placement")),
     row(ALL_REDUCE, "rabenseifner", POWER_OF_TWO, halving::all_reduce,
         "recursive halving, then doubling; few messages and least bytes"),
+    row(ALL_REDUCE, "circulant", ANY, circulant::all_reduce,
+        "few messages and least bytes for any number of ranks"),
     once(row(ALL_REDUCE, "pairwise", ANY, pairwise::all_reduce,
         "rounds once, in rank order, on any placement; workspace of the whole vector")),
     row(ALL_REDUCE, "ring", ANY, ring::all_reduce,
@@ -205,6 +211,16 @@ pub fn find(collective: Collective, name: &str) -> Result<&'static Algorithm> {
 }
 
 impl Algorithm {
+    /// The plan of a rank.
+    pub fn plan(&self, problem: &Problem, topology: &Topology, rank: usize) -> Plan {
+        (self.build)(problem, topology, rank)
+    }
+
+    /// The plans of all ranks.
+    pub fn plans(&self, problem: &Problem, topology: &Topology) -> Vec<Plan> {
+        (0..topology.ranks()).map(|rank| self.plan(problem, topology, rank)).collect()
+    }
+
     /// Whether it may be used, and if not, why not and what to use instead. `shared_input` and
     /// `shared_output`: the caller's buffers lie in memory that node peers can read.
     pub fn fits(
@@ -294,7 +310,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "reduce_scatter has no algorithm 'halvign'; choose one of direct, staged, \
-             hierarchical_direct, hierarchical, halving, pairwise, ring"
+             hierarchical_direct, hierarchical, halving, circulant, pairwise, ring"
         );
         let four = Problem::new(REDUCE_SCATTER, Sharding::even(12, 4));
         halving.fits(&four, &Topology::flat(4), false, false).unwrap();

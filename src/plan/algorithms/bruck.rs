@@ -1,4 +1,4 @@
-//! Bruck: logarithmic all_gather and all_to_all for any p.
+//! Bruck: logarithmic all_gather, all_reduce and all_to_all for any p.
 //!
 //! ```text
 //! all_gather: I have the shards of ranks r, r+1, … r+d-1 (mod p); at first d = 1
@@ -9,11 +9,13 @@
 //!   for d = 1, 2, 4, … < p: send all blocks i that have bit d to r+d, in one message,
 //!                           receive their successors from r-d
 //!   now block i is what rank r-i sent me
+//! all_reduce: all_gather the whole vectors to the workspace, fold them in rank order
 //! ```
 //!
 //! | | rounds | elements sent a rank | needs |
 //! | --- | --- | --- | --- |
 //! | all_gather | ceil(log2 p) | n - c, the least possible; at most 2 messages a round | nothing |
+//! | all_reduce | ceil(log2 p) | (p-1) n: for the shortest vectors | workspace of p n |
 //! | all_to_all | ceil(log2 p) | about (p/2) log2 p counts: for short messages | equal counts |
 //!
 //! The all_gather puts every shard at its place at once, so that nothing is turned round at the
@@ -21,8 +23,10 @@
 //! Reference: J. Bruck et al., Efficient algorithms for all-to-all communications in multiport
 //! message-passing systems, IEEE TPDS 8 (1997).
 
-use super::{after, alone, before, circular_span, copy, receive, send};
-use crate::plan::{Plan, Problem, Slice, Step};
+use super::embed::{Names, Place, embed};
+use super::{after, alone, before, circular_span, copy, receive, reduce, send};
+use crate::plan::{Collective, Operand, Plan, Problem, Slice, Step};
+use crate::sharding::Sharding;
 use crate::topology::Topology;
 
 /// The number of shards that a rank has doubles in each round.
@@ -46,6 +50,32 @@ pub fn all_gather(problem: &Problem, _: &Topology, rank: usize) -> Plan {
         plan.round(steps);
         d *= 2;
     }
+    plan
+}
+
+/// All vectors come to all ranks, and are folded in one step: it rounds once, and gives the same
+/// bits on any placement, in the fewest rounds.
+pub fn all_reduce(problem: &Problem, topology: &Topology, rank: usize) -> Plan {
+    let (n, p) = (problem.sharding.n(), problem.ranks());
+    if p == 1 {
+        return alone(problem);
+    }
+    let sharding = Sharding::even(p * n, p);
+    let gather = Problem { collective: Collective::AllGather, sharding, ..problem.clone() };
+    let ranks: Vec<usize> = (0..p).collect();
+    let vector = |peer| Slice::workspace(peer * n, n);
+    let mut plan = Plan::new(rank);
+    plan.scratch = p * n;
+    let names = Names {
+        ranks: &ranks,
+        input: Place::at(Slice::input(0..n)),
+        output: Place::at(Slice::workspace(0, p * n)),
+        scratch: 0,
+        complete: true,
+    };
+    embed(&mut plan, &all_gather(&gather, topology, rank), &names);
+    let sources = (0..p).map(|peer| Operand { rank, slice: vector(peer) }).collect();
+    plan.round(vec![reduce(sources, Slice::output(0..n), true)]);
     plan
 }
 

@@ -18,11 +18,17 @@ use crate::plan::{Operand, Plan, Problem, Slice, Step};
 use crate::topology::Topology;
 
 /// One fold over the own shard of all inputs.
-pub fn reduce_scatter(problem: &Problem, _: &Topology, rank: usize) -> Plan {
+pub fn reduce_scatter(problem: &Problem, topology: &Topology, rank: usize) -> Plan {
+    let mut plan = reduce_scatter_open(problem, topology, rank);
+    plan.meet(vec![]);
+    plan
+}
+
+/// The same without the last meet: for use inside a plan that has another one later.
+pub fn reduce_scatter_open(problem: &Problem, _: &Topology, rank: usize) -> Plan {
     let count = problem.sharding.count(rank);
     let mut plan = Plan::new(rank);
     plan.meet(vec![fold(problem, rank, Slice::output(0..count))]);
-    plan.meet(vec![]);
     plan
 }
 
@@ -33,7 +39,7 @@ pub fn all_gather(problem: &Problem, topology: &Topology, rank: usize) -> Plan {
     plan
 }
 
-/// The same without the last meet: for inputs that stay valid after the call.
+/// The same without the last meet: for an input that is workspace of an outer plan.
 pub fn all_gather_open(problem: &Problem, _: &Topology, rank: usize) -> Plan {
     let shards = &problem.sharding;
     let mut plan = Plan::new(rank);

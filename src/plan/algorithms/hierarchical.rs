@@ -18,14 +18,15 @@
 //!
 //! With N nodes of k ranks each, a node sends (N-1)/N n elements in a reduce_scatter or an
 //! all_gather, where an algorithm that ignores placement sends up to k (p-k)/p n; in an all_reduce
-//! 2 (N-1)/N n. Messages a rank: those of the inner algorithm on N ranks, which is recursive
-//! halving and doubling if N is a power of two, ring and Bruck otherwise. Workspace: n/L for each
-//! of two to three stations, and two pieces. Any placement: uneven nodes (ranks beyond L work in
-//! their node only), round-robin, one node. The `_direct` rows read the inputs of peers in place.
+//! 2 (N-1)/N n. Rounds between nodes: ceil(log2 N) each way; the inner algorithm is recursive
+//! halving and doubling if N is a power of two, circulant and Bruck otherwise. Workspace: two to
+//! three stations of n/L elements, and two pieces. Any placement: uneven nodes (ranks beyond L work
+//! in their node only), round-robin, one node. The `_direct` rows read inputs of peers in place.
 
 use super::embed::{Names, Place, embed};
 use super::{
-    Builder, binomial, bruck, copy, direct, dissemination, doubling, halving, pull, ring, staged,
+    Builder, binomial, bruck, circulant, copy, direct, dissemination, doubling, halving, pull,
+    staged,
 };
 use crate::plan::{Collective, Plan, Problem, Slice, Step};
 use crate::sharding::Sharding;
@@ -155,7 +156,7 @@ fn inside(
 
 /// The best reduce_scatter over the nodes.
 fn reduce_scatter_across(nodes: usize) -> Builder {
-    if nodes.is_power_of_two() { halving::reduce_scatter } else { ring::reduce_scatter }
+    if nodes.is_power_of_two() { halving::reduce_scatter } else { circulant::reduce_scatter }
 }
 
 /// The best all_gather over the nodes.
@@ -165,7 +166,7 @@ fn all_gather_across(nodes: usize) -> Builder {
 
 /// The best all_reduce over the nodes.
 fn all_reduce_across(nodes: usize) -> Builder {
-    if nodes.is_power_of_two() { halving::all_reduce } else { ring::all_reduce }
+    if nodes.is_power_of_two() { halving::all_reduce } else { circulant::all_reduce }
 }
 
 /// A part of the workspace of `len` elements, after what is there already.
@@ -185,7 +186,13 @@ pub fn reduce_scatter(problem: &Problem, topology: &Topology, rank: usize) -> Pl
 
 /// Node, lane, node; inside the nodes straight from the inputs.
 pub fn reduce_scatter_direct(problem: &Problem, topology: &Topology, rank: usize) -> Plan {
-    reduce_scatter_by(direct::reduce_scatter, problem, topology, rank)
+    let mut plan = reduce_scatter_by(direct::reduce_scatter_open, problem, topology, rank);
+    // Inputs must stay until the peers have read them. Where shards change hands at the end, there
+    // is a meet already; without node peers nobody reads.
+    if topology.peers(rank).len() == topology.min_locals() && topology.nodes() < topology.ranks() {
+        plan.meet(vec![]);
+    }
+    plan
 }
 
 fn reduce_scatter_by(node: Builder, problem: &Problem, topology: &Topology, rank: usize) -> Plan {
@@ -265,7 +272,7 @@ pub fn all_reduce(problem: &Problem, topology: &Topology, rank: usize) -> Plan {
 
 /// Node, lane, node; inside the nodes straight from the inputs.
 pub fn all_reduce_direct(problem: &Problem, topology: &Topology, rank: usize) -> Plan {
-    all_reduce_by(direct::reduce_scatter, problem, topology, rank)
+    all_reduce_by(direct::reduce_scatter_open, problem, topology, rank)
 }
 
 fn all_reduce_by(node: Builder, problem: &Problem, topology: &Topology, rank: usize) -> Plan {

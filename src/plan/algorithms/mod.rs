@@ -7,10 +7,13 @@
 
 pub mod binomial;
 pub mod bruck;
+pub mod circulant;
 pub mod direct;
 pub mod dissemination;
 pub mod doubling;
 pub mod embed;
+#[cfg(test)]
+mod formulas;
 pub mod halving;
 pub mod hierarchical;
 pub mod linear;
@@ -56,6 +59,12 @@ pub fn span(shards: &Sharding, ranks: Range<usize>) -> Range<usize> {
 pub fn circular_span(shards: &Sharding, first: usize, count: usize) -> [Range<usize>; 2] {
     let (p, end) = (shards.ranks(), first + count);
     [span(shards, first..end.min(p)), span(shards, 0..end.saturating_sub(p))]
+}
+
+/// The most elements that `count` consecutive shards have, anywhere on the circle.
+pub fn largest_circular_span(shards: &Sharding, count: usize) -> usize {
+    let len = |first| circular_span(shards, first, count).map(|range| range.len()).iter().sum();
+    (0..shards.ranks()).map(len).max().unwrap_or(0)
 }
 
 /// Sends `from` to rank `to`.

@@ -12,8 +12,8 @@
 //!
 //! | | messages a rank | elements sent a rank | reduced a rank |
 //! | --- | --- | --- | --- |
-//! | reduce_scatter, all_gather | p - 1 | n - c, about (p-1)/p n: the least possible | n - c, none |
-//! | all_reduce = both | 2 (p-1) | 2 (p-1)/p n: the least possible | n - c |
+//! | reduce_scatter, all_gather | p - 1 | n - c, about (p-1)/p n: the least | n - c, none |
+//! | all_reduce = both | 2 (p-1) | 2 (p-1)/p n: the least | n - c |
 //!
 //! Any p, any shards. Every message goes to a neighbour, so no link carries more than its own.
 //! Workspace: two of the largest shards. Reference: P. Patarasuk, X. Yuan, Bandwidth optimal

@@ -151,7 +151,7 @@ pub fn all_to_all(problem: &Problem, _: &Topology, rank: usize) -> Plan {
     };
     let fill = |k| {
         let message = |to| piece(Slice::input(problem.sent(rank, to)), to, k);
-        others(rank, p).map(|to| message(to)).map(|(from, into)| copy(from, into)).collect()
+        others(rank, p).map(message).map(|(from, into)| copy(from, into)).collect()
     };
     let drain = |k| {
         let message = |from| piece(Slice::output(problem.received(from, rank)), rank, k);

@@ -62,18 +62,18 @@ pub fn check_all(
 }
 
 /// No epoch, no round, no step.
-const NEVER: u32 = u32::MAX;
+pub(super) const NEVER: u32 = u32::MAX;
 
 /// One element of memory.
 #[derive(Clone, Copy)]
-struct Cell {
-    value: Option<Value>,
+pub(super) struct Cell {
+    pub(super) value: Option<Value>,
     /// The epoch of the last write by the owner.
     written: u32,
     /// The epoch of the last read by a peer.
     read: u32,
     /// Round and step of the last write.
-    writer: (u32, u32),
+    pub(super) writer: (u32, u32),
 }
 
 const EMPTY: Cell = Cell { value: None, written: NEVER, read: NEVER, writer: (NEVER, NEVER) };
@@ -100,12 +100,12 @@ enum State {
     Done,
 }
 
-struct Replay<'a> {
-    plans: &'a [Plan],
-    problem: &'a Problem,
+pub(super) struct Replay<'a> {
+    pub(super) plans: &'a [Plan],
+    pub(super) problem: &'a Problem,
     topology: &'a Topology,
     shared: [bool; 2],
-    forms: Forms,
+    pub(super) forms: Forms,
     /// `memory[rank][buffer]`
     memory: Vec<[Vec<Cell>; 3]>,
     state: Vec<State>,
@@ -118,7 +118,7 @@ struct Replay<'a> {
     mail: BTreeMap<(usize, usize), VecDeque<Posted>>,
     ready: VecDeque<usize>,
     /// A barrier: of whom each rank has heard. Empty for other collectives.
-    heard: Vec<Vec<bool>>,
+    pub(super) heard: Vec<Vec<bool>>,
     operands: Vec<u32>,
 }
 
@@ -173,7 +173,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn cell(&mut self, owner: usize, element: Element) -> &mut Cell {
+    pub(super) fn cell(&mut self, owner: usize, element: Element) -> &mut Cell {
         let slice = Slice::new(element.buffer, element.index..element.index + 1);
         let memory = resolve(self.problem, owner, slice);
         &mut self.memory[owner][memory.buffer as usize][memory.start]
@@ -463,75 +463,5 @@ impl<'a> Replay<'a> {
         peers.sort_unstable();
         peers.dedup();
         Some(Wait { rank, round, peers, meet })
-    }
-
-    /// Compares what the ranks have with what they should have. Returns the first element that is
-    /// not one fold of all contributions in rank order.
-    fn results(&mut self) -> Result<Option<(usize, Element)>, PlanError> {
-        let mut again = None;
-        for rank in 0..self.plans.len() {
-            let early = self.heard.get(rank).and_then(|heard| heard.iter().position(|h| !h));
-            if let Some(other) = early {
-                return Err(PlanError { rank, place: None, fault: Fault::LeavesEarly(other) });
-            }
-            for (i, (index, owner)) in self.expected(rank).into_iter().enumerate() {
-                let element = Element { buffer: Buffer::Output, index: i };
-                let cell = *self.cell(rank, element);
-                let (round, step) = cell.writer;
-                let place = (round != NEVER).then_some((round as usize, step as usize));
-                let wrong = |fault| PlanError { rank, place, fault };
-                let value = cell.value.ok_or_else(|| wrong(Fault::Unwritten(element)))?;
-                self.compare(rank, element, value, (index, owner)).map_err(wrong)?;
-                if again.is_none() && !self.forms.is_once_in_order(value.form) {
-                    again = Some((rank, element));
-                }
-            }
-        }
-        Ok(again.filter(|_| self.problem.collective.reduces()))
-    }
-
-    fn compare(
-        &mut self,
-        rank: usize,
-        element: Element,
-        value: Value,
-        (index, owner): (usize, usize),
-    ) -> Result<(), Fault> {
-        let reduces = self.problem.collective.reduces();
-        let right = value.index as usize == index;
-        if !right || !(reduces || value.form as usize == owner) {
-            let found = (value.index as usize, self.forms.leaf(value.form));
-            return Err(Fault::Wrong { element, expected: (index, owner), found });
-        }
-        if let Some(other) = self.forms.missing(value.form).filter(|_| reduces) {
-            return Err(Fault::Missing { element, rank: other });
-        }
-        if self.problem.collective == Collective::AllReduce && rank > 0 {
-            let first = self.cell(0, element).value;
-            if first.is_some_and(|first| first.form != value.form) {
-                return Err(Fault::OtherOrder(element));
-            }
-        }
-        Ok(())
-    }
-
-    /// What each element of the output of `rank` should hold: the index in the vector (all_to_all:
-    /// in the input of the sender), and the rank that it comes from (reductions: any).
-    fn expected(&self, rank: usize) -> Vec<(usize, usize)> {
-        let (problem, shards) = (self.problem, &self.problem.sharding);
-        let n = 0..problem.output_len(rank);
-        match problem.collective {
-            Collective::ReduceScatter => shards.range(rank).map(|i| (i, rank)).collect(),
-            Collective::AllReduce => n.map(|i| (i, rank)).collect(),
-            Collective::AllGather | Collective::Gather { .. } => {
-                n.map(|i| (i, shards.owner(i).unwrap_or(rank))).collect()
-            }
-            Collective::Broadcast { root } => n.map(|i| (i, root)).collect(),
-            Collective::Scatter { root } => shards.range(rank).map(|i| (i, root)).collect(),
-            Collective::AllToAll => (0..problem.ranks())
-                .flat_map(|from| problem.sent(from, rank).map(move |i| (i, from)))
-                .collect(),
-            Collective::Barrier => Vec::new(),
-        }
     }
 }
