@@ -43,11 +43,12 @@ fn preference(collective: Collective, bytes: usize, topology: &Topology) -> Vec<
         names.extend(["hierarchical_direct", "hierarchical"]);
     }
     names.extend(match collective {
-        Collective::ReduceScatter if short => &["pairwise"][..],
+        Collective::ReduceScatter if short => &["halving", "circulant", "pairwise"][..],
         Collective::ReduceScatter => &["ring", "pairwise"],
         Collective::AllGather if short => &["doubling", "bruck"],
         Collective::AllGather => &["ring"],
-        Collective::AllReduce if short => &["doubling", "pairwise"],
+        Collective::AllReduce if bytes <= FLAT_BYTES => &["doubling", "bruck"],
+        Collective::AllReduce if short => &["rabenseifner", "circulant", "pairwise"],
         Collective::AllReduce => &["rabenseifner", "ring", "pairwise"],
         Collective::Broadcast { .. } if short => &["binomial"],
         Collective::Broadcast { .. } => &["scatter_ring", "binomial"],

@@ -47,6 +47,9 @@ pub(super) struct Bench {
     /// An algorithm by name, instead of the one that would be chosen
     #[arg(long, value_name = "NAME")]
     algorithm: Option<String>,
+    /// Bytes of a vector that go through the workspace at a time, where buffers are plain
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    piece: Option<usize>,
     /// Iterations a size [default: as many as take about a second, 10 to 500]
     #[arg(long, value_name = "N")]
     iterations: Option<usize>,
@@ -220,12 +223,12 @@ impl Bench {
         // Whole elements for every rank, so that the native calls can do the same.
         let each = bytes.div_ceil(size_of::<T>() * ranks) * usize::from(bytes > 0);
         let n = each * ranks;
-        let piece = (c.settings().piece_bytes / size_of::<T>()).max(1);
+        let piece = self.piece.unwrap_or(c.settings().piece_bytes) / size_of::<T>();
         let problem = match collective {
             Collective::AllToAll => Problem::all_to_all(ranks, vec![each; ranks * ranks].into()),
             _ => Problem::new(collective, Sharding::even(n, ranks)),
         };
-        let problem = Problem { piece, ..problem };
+        let problem = Problem { piece: piece.max(1), ..problem };
         let algorithm = match &self.algorithm {
             Some(name) => Some(table::find(collective, name).map_err(agreed)?.name),
             None => None,
