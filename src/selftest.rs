@@ -324,6 +324,17 @@ impl Suite<'_> {
             std::thread::yield_now();
         }
         step.wait()?;
+        let weights: Vec<u64> = (0..ranks as u64).map(|r| r % 3).collect();
+        let sharding = Sharding::weighted(5 * ranks + 3, &weights);
+        let mut vector = c.shared_vector::<u64>(&sharding)?;
+        let mut fresh = true;
+        for turn in 0..4u64 {
+            let own = sharding.range(rank);
+            vector.own_mut().iter_mut().zip(own).for_each(|(x, i)| *x = 1000 * turn + i as u64);
+            vector.gather()?;
+            fresh &= vector.whole().iter().enumerate().all(|(i, &x)| x == 1000 * turn + i as u64);
+        }
+        expect(fresh, "a shared vector after each of four gathers");
         expect(into == [last as f64, 1.0, 0.0], "a call advanced step by step");
         self.settle(count, wrong)
     }

@@ -11,6 +11,7 @@
 mod call;
 mod collectives;
 mod groups;
+mod shared_vector;
 mod widen;
 
 use std::cell::RefCell;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 pub use call::{AllGather, AllReduce, AnyCall, InFlight, ReduceScatter};
 pub use groups::Grid;
+pub use shared_vector::SharedVector;
 
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -35,7 +37,7 @@ use crate::transport::frame::{Buffers, Combine};
 use crate::transport::lane::Lane;
 use crate::transport::memory::{Allocation, Located, Registry, SharedBuffer};
 use crate::transport::wait::WaitPolicy;
-use crate::transport::{Native, Transport};
+use crate::transport::{Native, Parts, Transport};
 use call::Call;
 
 /// What a program may set for all of its collectives.
@@ -247,7 +249,7 @@ impl Communicator {
         }
         let key = if context.lane.local() == 0 { fresh } else { offered[0][1].key };
         let segment = match &context.node {
-            Some(node) => node.allocate(bytes)?,
+            Some(node) => node.allocate(bytes, Parts::Each)?,
             None => Allocation::private(bytes)?,
         };
         let registered = context.registry.insert(key, segment, members);

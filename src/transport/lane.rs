@@ -13,7 +13,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use super::Transport;
+use super::{Parts, Transport};
 use super::memory::{Allocation, Segment};
 use crate::error::Result;
 
@@ -71,7 +71,7 @@ struct Scratch {
 impl Lane {
     /// A lane for the ranks of `node`, which share memory. Collective over them.
     pub fn new(node: &dyn Transport) -> Result<Self> {
-        let boards = if node.ranks() > 1 { Some(node.allocate(size_of::<Board>())?) } else { None };
+        let boards = if node.ranks() > 1 { Some(node.allocate(size_of::<Board>(), Parts::Each)?) } else { None };
         Ok(Lane { boards, local: node.rank(), locals: node.ranks(), ..Lane::alone() })
     }
 
@@ -212,7 +212,7 @@ impl Lane {
         const SMALLEST: usize = 1 << 20;
         let capacity = bytes.next_power_of_two().max(SMALLEST);
         let segment = match node {
-            Some(node) if self.locals > 1 => node.allocate(2 * capacity)?,
+            Some(node) if self.locals > 1 => node.allocate(2 * capacity, Parts::Each)?,
             _ => Allocation::private(2 * capacity)?,
         };
         let mut scratch = self.scratch.borrow_mut();

@@ -18,6 +18,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::Parts;
 use crate::element::Element;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -322,17 +323,19 @@ impl Allocation {
 
     /// A segment for a rank that is alone on its node.
     pub fn private(bytes: usize) -> Result<Segment> {
-        Ok(Allocation::into_segment(Arc::new(Allocation::new(bytes, 1)?), bytes, 1))
+        Ok(Allocation::into_segment(Arc::new(Allocation::new(bytes, 1)?), bytes, 1, Parts::Each))
     }
 
-    /// The memory as a segment with `bytes` for each of `ranks`, as it was allocated.
+    /// The memory as a segment of `ranks` parts of `bytes`, or of one that they share.
     pub(in crate::transport) fn into_segment(
         this: Arc<Self>,
         bytes: usize,
         ranks: usize,
+        parts: Parts,
     ) -> Segment {
-        // SAFETY: the allocation holds `stride` >= `bytes` bytes for each rank.
-        let bases = (0..ranks).map(|r| unsafe { this.at.add(r * this.stride) }).collect();
+        let stride = if parts == Parts::Each { this.stride } else { 0 };
+        // SAFETY: the allocation was made with `stride` >= `bytes` bytes for each part.
+        let bases = (0..ranks).map(|r| unsafe { this.at.add(r * stride) }).collect();
         // SAFETY: each part has `bytes` zeroed bytes, page-aligned, as long as `this` lives.
         unsafe { Segment::new(bases, bytes, this) }
     }

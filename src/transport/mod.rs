@@ -14,6 +14,7 @@
 pub mod frame;
 pub mod lane;
 pub mod memory;
+pub mod node_vector;
 #[cfg(feature = "mpi")]
 pub mod mpi;
 pub mod threads;
@@ -65,6 +66,15 @@ impl Posted {
     }
 }
 
+/// How many parts shared memory has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Parts {
+    /// One for each rank.
+    Each,
+    /// One for all of them: every rank's base is the same.
+    Common,
+}
+
 /// The endpoint of one rank in one group of ranks.
 pub trait Transport: std::fmt::Debug {
     /// The rank of this endpoint in its group.
@@ -95,9 +105,9 @@ pub trait Transport: std::fmt::Debug {
     /// Splits the group by shared memory. Collective.
     fn split_by_node(&self) -> Result<Box<dyn Transport>>;
 
-    /// Memory of `bytes` for each rank of the group that all of them can reach. Zeroed.
-    /// Collective; the group must lie on one node, and all ranks must ask for the same size.
-    fn allocate(&self, bytes: usize) -> Result<Segment>;
+    /// Memory of `bytes`, for each rank or once, that all ranks of the group can reach. Zeroed.
+    /// Collective; the group must lie on one node, and all ranks must ask for the same.
+    fn allocate(&self, bytes: usize, parts: Parts) -> Result<Segment>;
 
     /// The failure of another rank, if one is known: whoever waits should stop waiting.
     fn peer_failure(&self) -> Option<Error>;

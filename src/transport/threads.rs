@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::memory::{Allocation, Segment};
 use super::wait::{Wait, WaitPolicy};
-use super::{Direction, Message, Native, Posted, Transport};
+use super::{Direction, Message, Native, Parts, Posted, Transport};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A message in a mailbox.
@@ -261,7 +261,7 @@ impl Transport for ThreadTransport {
         self.split(self.hub.nodes[self.rank], self.rank)
     }
 
-    fn allocate(&self, bytes: usize) -> Result<Segment> {
+    fn allocate(&self, bytes: usize, parts: Parts) -> Result<Segment> {
         let number = self.allocations.replace(self.allocations.get() + 1);
         let asked = self.exchange(bytes as u64)?;
         if let Some(other) = asked.iter().position(|&b| b != bytes as u64) {
@@ -277,7 +277,8 @@ impl Transport for ThreadTransport {
             let (allocation, left) = match table.entry(number) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => {
-                    let made = Arc::new(Allocation::new(bytes, self.hub.ranks)?);
+                    let many = if parts == Parts::Each { self.hub.ranks } else { 1 };
+                    let made = Arc::new(Allocation::new(bytes, many)?);
                     entry.insert((made, self.hub.ranks))
                 }
             };
@@ -288,7 +289,7 @@ impl Transport for ThreadTransport {
             }
             taken
         };
-        Ok(Allocation::into_segment(allocation, bytes, self.hub.ranks))
+        Ok(Allocation::into_segment(allocation, bytes, self.hub.ranks, parts))
     }
 
     fn peer_failure(&self) -> Option<Error> {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use mpi::ffi;
 
 use super::memory::Segment;
-use super::{Direction, Message, Native, Posted, Transport};
+use super::{Direction, Message, Native, Parts, Posted, Transport};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The largest message handed to MPI at once.
@@ -143,14 +143,14 @@ impl Transport for MpiTransport {
         self.split_off(sys::split_shared(self.communicator, self.rank)?)
     }
 
-    fn allocate(&self, bytes: usize) -> Result<Segment> {
+    fn allocate(&self, bytes: usize, parts: Parts) -> Result<Segment> {
         // MPI promises no alignment. Every process maps the memory at page boundaries, so all
         // of them skip the same bytes to the next one.
         const PAGE: usize = 4096;
         let padded = bytes.max(1).checked_next_multiple_of(PAGE).and_then(|b| b.checked_add(PAGE));
         let padded = padded
             .ok_or_else(|| Error::input(format!("{bytes} bytes of shared memory: too many")))?;
-        let (window, mut bases) = sys::allocate_shared(self.communicator, self.ranks, padded)?;
+        let (window, mut bases) = sys::allocate_shared(self.communicator, self.ranks, padded, parts)?;
         self.job.owned.borrow_mut().push(Owned::Window(window));
         for base in &mut bases {
             let skip = base.as_ptr().align_offset(PAGE);

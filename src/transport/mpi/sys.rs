@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use mpi::ffi;
 
-use super::{Bases, Direction};
+use super::{Bases, Direction, Parts};
 use crate::element::{DType, Op};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -109,13 +109,17 @@ pub(super) fn free_communicator(mut communicator: ffi::MPI_Comm) -> Result<()> {
     check(unsafe { ffi::MPI_Comm_free(&mut communicator) }, "MPI_Comm_free")
 }
 
-/// A window with `bytes` for each rank, each part in pages of its own, and where the parts are.
+/// A window with `bytes` for each rank, each part in pages of its own, or with one part that the
+/// first rank allocates for all; and where the part of each rank is.
 pub(super) fn allocate_shared(
     communicator: ffi::MPI_Comm,
     ranks: usize,
     bytes: usize,
+    parts: Parts,
 ) -> Result<(ffi::MPI_Win, Bases)> {
-    let size = ffi::MPI_Aint::try_from(bytes)
+    let owner = parts == Parts::Each || rank_and_size(communicator)?.0 == 0;
+    let own_bytes = if owner { bytes } else { 0 };
+    let size = ffi::MPI_Aint::try_from(own_bytes)
         .map_err(|_| Error::input(format!("{bytes} bytes of shared memory are too many")))?;
     let mut info = std::mem::MaybeUninit::<ffi::MPI_Info>::uninit();
     // SAFETY: `info` is a place for the result.
@@ -147,10 +151,13 @@ pub(super) fn allocate_shared(
     check(code, "MPI_Win_lock_all")?;
     let mut bases = Vec::with_capacity(ranks);
     for rank in 0..ranks {
-        bases.push(part_of(window, rank, bytes)?);
+        let owner = if parts == Parts::Each { rank } else { 0 };
+        bases.push(part_of(window, owner, bytes)?);
     }
-    // SAFETY: the own part holds `bytes` bytes, and nobody uses it before all have been here.
-    unsafe { base.cast::<u8>().write_bytes(0, bytes) };
+    if owner {
+        // SAFETY: the own part holds `bytes` bytes; nobody uses it before all have been here.
+        unsafe { base.cast::<u8>().write_bytes(0, bytes) };
+    }
     // SAFETY: the communicator is valid.
     check(unsafe { ffi::MPI_Barrier(communicator) }, "MPI_Barrier")?;
     Ok((window, bases))
