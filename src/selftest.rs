@@ -318,12 +318,20 @@ impl Suite<'_> {
         expect(alike, "an error of one rank becomes that of all");
         expect(c.agree(Ok(rank)).is_ok_and(|r| r == rank), "agreement on success");
         let reduce = c.prepare_all_reduce::<f64>(3, Op::Max)?;
-        let (from, mut into) = ([rank as f64, 1.0, -(rank as f64)], [0.0; 3]);
-        let mut step = reduce.start(&from, &mut into)?;
-        while !step.advance()? {
-            std::thread::yield_now();
+        let mut started = Vec::new();
+        for k in 0..12 {
+            let from = vec![rank as f64, f64::from(k), -(rank as f64)];
+            started.push(reduce.start(from, vec![0.0; 3])?);
         }
-        step.wait()?;
+        let mut fine = true;
+        let among = c.all_reduce_vec(&[rank as u64], Op::Max)?[0] == last as u64;
+        for (k, mut pending) in started.into_iter().enumerate().rev() {
+            while k % 3 == 0 && !pending.test()? {
+                std::thread::yield_now();
+            }
+            fine &= pending.wait()?.1 == [last as f64, k as f64, 0.0];
+        }
+        expect(among, "a blocking call among started ones");
         let weights: Vec<u64> = (0..ranks as u64).map(|r| r % 3).collect();
         let sharding = Sharding::weighted(5 * ranks + 3, &weights);
         let mut vector = c.shared_vector::<u64>(&sharding)?;
@@ -335,7 +343,7 @@ impl Suite<'_> {
             fresh &= vector.whole().iter().enumerate().all(|(i, &x)| x == 1000 * turn + i as u64);
         }
         expect(fresh, "a shared vector after each of four gathers");
-        expect(into == [last as f64, 1.0, 0.0], "a call advanced step by step");
+        expect(fine, "twelve started calls, waited for from last to first");
         self.settle(count, wrong)
     }
 }

@@ -8,10 +8,11 @@ use std::panic::Location;
 use std::rc::Rc;
 
 use super::Communicator;
+use super::pending::{Lent, Pending};
 use super::widen;
 use crate::element::{DType, Element, Op};
 use crate::error::{Error, Result};
-use crate::executor::{Execution, Prepared};
+use crate::executor::Prepared;
 use crate::plan::{Collective, Problem, table};
 use crate::sharding::Sharding;
 use crate::transport::frame::Buffers;
@@ -76,7 +77,7 @@ impl Communicator {
         let prepared = self.prepared(call, located.map(|l| l.key != 0), site)?;
         let (input, output) =
             (bytemuck::cast_slice(input.data), bytemuck::cast_slice_mut(output.data));
-        self.execute(&prepared, Buffers::separate(input, output), located, site)
+        self.context().run(&prepared, Buffers::separate(input, output), located, site)
     }
 
     /// Runs a call in place: `whole` is the longer of input and output, and the other lies in it.
@@ -113,7 +114,7 @@ impl Communicator {
             (Buffers::output_in_input(data, range), [whole.located, inner])
         };
         let prepared = self.prepared(call, located.map(|l| l.key != 0), site)?;
-        self.execute(&prepared, buffers, located, site)
+        self.context().run(&prepared, buffers, located, site)
     }
 }
 
@@ -132,7 +133,11 @@ impl<T: Element> Handle<T> {
         Handle { communicator: communicator.clone(), call, variants, of: PhantomData }
     }
 
-    fn variant(&self, shared: [bool; 2], site: &'static Location<'static>) -> Result<&Prepared> {
+    fn variant(
+        &self,
+        shared: [bool; 2],
+        site: &'static Location<'static>,
+    ) -> Result<&Rc<Prepared>> {
         let cell = &self.variants[usize::from(shared[0]) + 2 * usize::from(shared[1])];
         if let Some(prepared) = cell.get() {
             return Ok(prepared);
@@ -141,43 +146,39 @@ impl<T: Element> Handle<T> {
         Ok(cell.get_or_init(|| prepared))
     }
 
-    fn start<'a>(
-        &'a self,
-        input: Source<'a, T>,
-        output: Sink<'a, T>,
+    fn run(
+        &self,
+        input: Source<'_, T>,
+        output: Sink<'_, T>,
         site: &'static Location<'static>,
-    ) -> Result<InFlight<'a>> {
+    ) -> Result<()> {
         let rank = self.communicator.rank();
         self.call.check_lengths(rank, input.data.len(), output.data.len())?;
+        if self.call.needs_widening() {
+            return self.communicator.run(&self.call, input, output, site);
+        }
         let located = [input.located, output.located];
         let prepared = self.variant(located.map(|l| l.key != 0), site)?;
         let buffers = Buffers::separate(
             bytemuck::cast_slice(input.data),
             bytemuck::cast_slice_mut(output.data),
         );
-        let context = self.communicator.context();
-        Ok(InFlight { execution: Execution::start(context, prepared, buffers, located, site)? })
-    }
-}
-
-/// A collective that has been started. It borrows its buffers until it is finished.
-///
-/// Dropping it unfinished gives the call up: peers may then wait for this rank until their limit,
-/// and the communicator refuses further collectives.
-#[derive(Debug)]
-pub struct InFlight<'a> {
-    execution: Execution<'a>,
-}
-
-impl InFlight<'_> {
-    /// Goes as far as possible without waiting. True once the result is there.
-    pub fn advance(&mut self) -> Result<bool> {
-        self.execution.advance()
+        self.communicator.context().run(prepared, buffers, located, site)
     }
 
-    /// Waits for the result.
-    pub fn wait(self) -> Result<()> {
-        self.execution.finish()
+    fn start<I: Lent<T>, O: Lent<T>>(
+        &self,
+        input: I,
+        output: O,
+        site: &'static Location<'static>,
+    ) -> Result<Pending<T, I, O>> {
+        Pending::start(
+            &self.communicator,
+            &self.call,
+            |shared| self.variant(shared, site),
+            (input, output),
+            site,
+        )
     }
 }
 
@@ -193,22 +194,22 @@ macro_rules! handle {
             /// Runs it. Collective.
             #[track_caller]
             pub fn run<'a>(
-                &'a self,
+                &self,
                 input: impl Into<Source<'a, T>>,
                 output: impl Into<Sink<'a, T>>,
             ) -> Result<()> {
-                self.start(input, output)?.wait()
+                self.handle.run(input.into(), output.into(), Location::caller())
             }
 
-            /// Starts it; nothing else may run on this communicator until it is finished.
-            /// Collective.
+            /// Starts it, and owns its buffers until it is waited for. Several calls may be under
+            /// way at once; all ranks start them in the same order. Collective.
             #[track_caller]
-            pub fn start<'a>(
-                &'a self,
-                input: impl Into<Source<'a, T>>,
-                output: impl Into<Sink<'a, T>>,
-            ) -> Result<InFlight<'a>> {
-                self.handle.start(input.into(), output.into(), Location::caller())
+            pub fn start<I: Lent<T>, O: Lent<T>>(
+                &self,
+                input: I,
+                output: O,
+            ) -> Result<Pending<T, I, O>> {
+                self.handle.start(input, output, Location::caller())
             }
 
             /// The algorithm that runs for these kinds of buffers. Collective on first use.
