@@ -5,9 +5,8 @@
 //! measured crossings (one node: shared memory always; between nodes: few messages for short
 //! vectors, few bytes for long ones).
 //!
-//! In canonical order only algorithms that fold all contributions of an element at once, in rank
-//! order, may reduce: their results have the same bits on every placement, and 16-bit floats are
-//! rounded once.
+//! In canonical order only algorithms whose results are the canonical tree over the contributions
+//! (`table::Canonical`) may reduce: the same bits on every placement.
 
 use crate::element::DType;
 use crate::error::{Error, Result};
@@ -18,7 +17,8 @@ use crate::topology::Topology;
 /// In which order contributions are combined.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Order {
-    /// Folded in rank order: the same bits whatever the algorithm, placement and transport.
+    /// By the canonical tree over the ranks: the same bits whatever the algorithm, placement and
+    /// transport.
     #[default]
     Canonical,
     /// Whatever is fastest.
@@ -40,7 +40,7 @@ fn preference(collective: Collective, bytes: usize, topology: &Topology) -> Vec<
         _ => vec!["direct", "staged"],
     };
     if nodes_share {
-        names.extend(["hierarchical_direct", "hierarchical"]);
+        names.extend(["hierarchical_direct", "hierarchical", "hierarchical_ordered"]);
     }
     names.extend(match collective {
         Collective::ReduceScatter if short => &["halving", "circulant", "pairwise"][..],
@@ -77,7 +77,7 @@ pub fn choose(
     preference(problem.collective, n * dtype.bytes(), topology)
         .into_iter()
         .filter_map(|name| table::find(problem.collective, name).ok())
-        .filter(|row| !one_fold || row.single_rounding)
+        .filter(|row| !one_fold || row.is_canonical(topology))
         .find(|row| row.fits(problem, topology, shared[0], shared[1]).is_ok())
         .ok_or_else(|| Error::internal(format!("no algorithm fits {}", problem.collective.name())))
 }
@@ -103,7 +103,7 @@ mod tests {
                         for name in preference(collective, 4 * n, &topology) {
                             let known = table::of(collective).any(|row| row.name == name);
                             let special = ["direct", "staged", "hierarchical_direct"];
-                            let hierarchy = name == "hierarchical";
+                            let hierarchy = name.starts_with("hierarchical");
                             assert!(known || hierarchy || special.contains(&name), "{name}");
                         }
                         for shared in [[false; 2], [true, false], [false, true], [true; 2]] {
@@ -112,7 +112,7 @@ mod tests {
                                     choose(&problem, DType::F32, &topology, shared, order).unwrap();
                                 row.fits(&problem, &topology, shared[0], shared[1]).unwrap();
                                 let free = !collective.reduces() || order == Order::Fastest;
-                                assert!(free || row.single_rounding);
+                                assert!(free || row.is_canonical(&topology));
                             }
                         }
                     }

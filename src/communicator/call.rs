@@ -13,7 +13,7 @@ use super::widen;
 use crate::element::{DType, Element, Op};
 use crate::error::{Error, Result};
 use crate::executor::Prepared;
-use crate::plan::{Collective, Problem, table};
+use crate::plan::{Collective, Problem};
 use crate::sharding::Sharding;
 use crate::transport::frame::Buffers;
 use crate::transport::memory::{Located, Sink, Source};
@@ -30,14 +30,6 @@ pub(super) struct Call {
 impl Call {
     pub(super) fn new<T: Element>(problem: Problem, op: Option<Op>) -> Self {
         Call { problem, dtype: T::DTYPE, op, algorithm: None }
-    }
-
-    /// Whether 16-bit elements would be rounded more than once, so that the call must run in f32.
-    pub(super) fn needs_widening(&self) -> bool {
-        let row = self.algorithm.and_then(|name| table::find(self.problem.collective, name).ok());
-        self.dtype.is_half()
-            && self.problem.collective.reduces()
-            && row.is_some_and(|row| !row.single_rounding)
     }
 
     /// Compares the buffers of the caller with the problem.
@@ -70,7 +62,7 @@ impl Communicator {
         site: &'static Location<'static>,
     ) -> Result<()> {
         call.check_lengths(self.rank(), input.data.len(), output.data.len())?;
-        if call.needs_widening() {
+        if self.widens(call, [input.located.key != 0, output.located.key != 0])? {
             return widen::run(self, call, input, output, site);
         }
         let located = [input.located, output.located];
@@ -98,7 +90,7 @@ impl Communicator {
             ))
             .on_rank(rank));
         }
-        if call.needs_widening() {
+        if self.widens(call, [whole.located.key != 0; 2])? {
             return widen::run_in_place(self, call, whole, site);
         }
         let start = call.problem.overlap(rank).unwrap_or(0);
@@ -154,10 +146,10 @@ impl<T: Element> Handle<T> {
     ) -> Result<()> {
         let rank = self.communicator.rank();
         self.call.check_lengths(rank, input.data.len(), output.data.len())?;
-        if self.call.needs_widening() {
+        let located = [input.located, output.located];
+        if self.communicator.widens(&self.call, located.map(|l| l.key != 0))? {
             return self.communicator.run(&self.call, input, output, site);
         }
-        let located = [input.located, output.located];
         let prepared = self.variant(located.map(|l| l.key != 0), site)?;
         let buffers = Buffers::separate(
             bytemuck::cast_slice(input.data),

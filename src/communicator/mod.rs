@@ -10,6 +10,7 @@
 
 mod call;
 mod collectives;
+mod contributions;
 mod groups;
 mod pending;
 mod shared_vector;
@@ -29,7 +30,8 @@ pub use shared_vector::SharedVector;
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::executor::{Context, LANES, Prepared};
-use crate::plan::{Collective, Problem, check, table};
+use crate::plan::table::{self, Algorithm};
+use crate::plan::{Collective, Problem, check};
 use crate::reduce;
 use crate::select::{self, Order};
 use crate::sharding::Sharding;
@@ -279,17 +281,31 @@ impl Communicator {
         Ok(prepared)
     }
 
-    fn prepare(&self, call: &Call, shared: [bool; 2]) -> Result<Prepared> {
-        let (context, problem) = (self.context(), &call.problem);
-        let (topology, rank) = (&context.topology, self.rank());
-        let row = match call.algorithm {
+    /// The row of the table for a call: the named one, or the chosen one.
+    fn row(&self, call: &Call, shared: [bool; 2]) -> Result<&'static Algorithm> {
+        let (problem, topology) = (&call.problem, self.topology());
+        match call.algorithm {
             Some(name) => {
                 let row = table::find(problem.collective, name)?;
                 row.fits(problem, topology, shared[0], shared[1])?;
-                row
+                Ok(row)
             }
-            None => select::choose(problem, call.dtype, topology, shared, self.settings().order)?,
-        };
+            None => select::choose(problem, call.dtype, topology, shared, self.settings().order),
+        }
+    }
+
+    /// Whether 16-bit elements would be rounded more than once, so that the call must run in f32.
+    fn widens(&self, call: &Call, shared: [bool; 2]) -> Result<bool> {
+        if !(call.dtype.is_half() && call.problem.collective.reduces()) {
+            return Ok(false);
+        }
+        Ok(!self.row(call, shared)?.single_rounding)
+    }
+
+    fn prepare(&self, call: &Call, shared: [bool; 2]) -> Result<Prepared> {
+        let (context, problem) = (self.context(), &call.problem);
+        let (topology, rank) = (&context.topology, self.rank());
+        let row = self.row(call, shared)?;
         let plan = check::check_local((row.build)(problem, topology, rank), problem, topology)?;
         let bytes = call.dtype.bytes();
         let peer_bytes = topology.peers(rank).iter();

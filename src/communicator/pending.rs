@@ -78,11 +78,11 @@ impl<T: Element, I: Lent<T>, O: Lent<T>> Pending<T, I, O> {
         let Some((input, output)) = &mut pending.buffers else { return Ok(pending) };
         let (input, output) = (input.source(), output.sink());
         call.check_lengths(communicator.rank(), input.data.len(), output.data.len())?;
-        if call.needs_widening() {
+        let located = [input.located, output.located];
+        if communicator.widens(call, located.map(|l| l.key != 0))? {
             communicator.run(call, input, output, site)?;
             return Ok(pending);
         }
-        let located = [input.located, output.located];
         let prepared = prepared(located.map(|l| l.key != 0))?;
         let buffers = Buffers::separate(
             bytemuck::cast_slice(input.data),
