@@ -4,13 +4,23 @@
 
 mod support;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use rankwise::communicator::Settings;
 use rankwise::launch;
 use rankwise::selftest::{self, Extent, Outcome};
 use support::{assert_selftest_passes, no_mpi, rankwise};
 
+/// The suites run one after another: ranks that wait for each other slow each other's suites down
+/// more than the cores are worth.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Runs the suite on threads; every rank must have seen the same outcome.
 fn on_threads(nodes: &[usize], extent: Extent) -> Outcome {
+    let _alone = alone();
     let outcomes = launch::threads_on_nodes(nodes, Settings::default(), |communicator| {
         selftest::run(communicator, extent)
     });
@@ -81,6 +91,7 @@ fn suite_on_processes(ranks: usize, nodes: u64, arguments: &[&str]) {
     if let Some(reason) = no_mpi() {
         return println!("skipped: {reason}");
     }
+    let _alone = alone();
     let arguments = [&["selftest", "--json"], arguments].concat();
     assert_selftest_passes(&mut rankwise(true, ranks, &arguments), ranks as u64, nodes);
 }
