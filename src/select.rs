@@ -61,14 +61,15 @@ fn preference(collective: Collective, bytes: usize, topology: &Topology) -> Vec<
     names
 }
 
-/// The algorithm for a call. `shared` says whether input and output are in node-shared memory.
-pub fn choose(
-    problem: &Problem,
+/// The rows that are weighed for a call, best first, each with why it is passed over, if it is.
+/// `shared` says whether input and output are in node-shared memory.
+pub fn weigh<'a>(
+    problem: &'a Problem,
     dtype: DType,
-    topology: &Topology,
+    topology: &'a Topology,
     shared: [bool; 2],
     order: Order,
-) -> Result<&'static Algorithm> {
+) -> impl Iterator<Item = (&'static Algorithm, Option<Error>)> + use<'a> {
     let n = match &problem.counts {
         Some(counts) => counts.iter().max().copied().unwrap_or(0) * problem.ranks(),
         None => problem.sharding.n(),
@@ -77,8 +78,30 @@ pub fn choose(
     preference(problem.collective, n * dtype.bytes(), topology)
         .into_iter()
         .filter_map(|name| table::find(problem.collective, name).ok())
-        .filter(|row| !one_fold || row.is_canonical(topology))
-        .find(|row| row.fits(problem, topology, shared[0], shared[1]).is_ok())
+        .map(move |row| {
+            let fold = || {
+                Err(Error::input(format!(
+                    "{}/{} combines contributions in an order of its own; --order fastest allows that",
+                    problem.collective.name(),
+                    row.name
+                )))
+            };
+            let fits = if one_fold && !row.is_canonical(topology) { fold() } else { Ok(()) };
+            let fits = fits.and_then(|()| row.fits(problem, topology, shared[0], shared[1]));
+            (row, fits.err())
+        })
+}
+
+/// The algorithm for a call: the first that is not passed over.
+pub fn choose(
+    problem: &Problem,
+    dtype: DType,
+    topology: &Topology,
+    shared: [bool; 2],
+    order: Order,
+) -> Result<&'static Algorithm> {
+    weigh(problem, dtype, topology, shared, order)
+        .find_map(|(row, passed_over)| passed_over.is_none().then_some(row))
         .ok_or_else(|| Error::internal(format!("no algorithm fits {}", problem.collective.name())))
 }
 

@@ -3,15 +3,17 @@
 #![allow(clippy::print_stdout)] // commands print their results
 
 mod bench;
+mod fault;
 mod memory_limit;
 mod pagerank;
 mod plan;
 mod selftest;
+mod size;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::communicator::{Communicator, Settings};
 use crate::error::{Error, Result};
@@ -77,6 +79,9 @@ enum Command {
     Selftest(selftest::Selftest),
     /// Rank the nodes of a graph
     Pagerank(pagerank::Pagerank),
+    /// Fail on purpose
+    #[command(hide = true)]
+    Fault(fault::Fault),
 }
 
 /// What every command gets beside its own options.
@@ -100,12 +105,17 @@ impl Session<'_> {
     /// Prints the one JSON document of a command.
     fn print_json(&self, value: &impl serde::Serialize) -> Result<()> {
         if self.speaks() && self.output.json {
-            let text = serde_json::to_string_pretty(value)
-                .map_err(|e| Error::internal(format!("cannot write JSON: {e}")))?;
-            println!("{text}");
+            print_json(value)?;
         }
         Ok(())
     }
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::internal(format!("cannot write JSON: {e}")))?;
+    println!("{text}");
+    Ok(())
 }
 
 /// The whole program.
@@ -134,9 +144,41 @@ fn usage(error: &clap::Error, place: Option<&Launch>, output: Output) -> ExitCod
         }
         return ExitCode::SUCCESS;
     }
+    launch::refuse(&Error::input(usage_line(error)), place, output)
+}
+
+/// What clap says over several lines, as one: without its usage, with where to find that.
+fn usage_line(error: &clap::Error) -> String {
+    const HINT: &str = "see rankwise --help";
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return format!("a command is needed: {}; {HINT}", commands(&Cli::command()));
+    }
     let rendered = error.render().to_string();
-    let text = rendered.trim_start_matches("error: ").trim_end();
-    launch::refuse(&Error::input(text), place, output)
+    if error.kind() == clap::error::ErrorKind::InvalidSubcommand {
+        let first = rendered.trim_start_matches("error: ").lines().next().unwrap_or("").trim();
+        let (root, plan) = (Cli::command(), "Usage: rankwise plan");
+        let inner = root.find_subcommand("plan").filter(|_| rendered.contains(plan));
+        return format!("{first}; choose one of {}; {HINT}", commands(inner.unwrap_or(&root)));
+    }
+    let lines = rendered.trim_start_matches("error: ").lines().map(str::trim);
+    let mut text = String::new();
+    for line in lines.take_while(|line| !line.starts_with("Usage:")) {
+        let joint = match line {
+            "" => continue,
+            _ if line.starts_with("For more information") => continue,
+            _ if text.is_empty() => "",
+            _ if line.starts_with("tip: ") => "; ",
+            _ => " ",
+        };
+        text = text + joint + line;
+    }
+    format!("{text}; {HINT}")
+}
+
+/// The names of the commands that a command has.
+fn commands(command: &clap::Command) -> String {
+    let names = command.get_subcommands().filter(|c| !c.is_hide_set()).map(|c| c.get_name());
+    names.filter(|&name| name != "help").collect::<Vec<_>>().join(", ")
 }
 
 fn start(cli: Cli) -> Result<ExitCode> {
@@ -157,21 +199,23 @@ fn start(cli: Cli) -> Result<ExitCode> {
     };
     let settings = Settings { timeout, order, ranks_per_node, ..Settings::default() };
     let output = Output { json, quiet };
-    let launch = Launch::detect(ranks)?;
-    let options = launch::Options { launch, settings, threads, output };
-    // Commands that need no ranks come first, once for the job.
+    // Plans are looked at without ranks, once for the job, and for any number of them.
     if let Command::Plan(command) = &cli.command {
-        if launch.is_first() {
-            command.run(output)?;
+        let imagined = plan::Imagined { ranks, ranks_per_node, order };
+        if Launch::detect(None)?.is_first() {
+            command.run(&imagined, output)?;
         }
         return Ok(ExitCode::SUCCESS);
     }
+    let launch = Launch::detect(ranks)?;
+    let options = launch::Options { launch, settings, threads, output };
     Ok(launch::run(&options, |communicator| {
         let session = Session { communicator, output };
         match &cli.command {
             Command::Bench(command) => command.run(session),
             Command::Selftest(command) => command.run(session),
             Command::Pagerank(command) => command.run(session),
+            Command::Fault(command) => command.run(session),
             Command::Plan(_) => Ok(()),
         }
     }))

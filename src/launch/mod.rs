@@ -125,6 +125,9 @@ where
 pub fn refuse(error: &Error, launch: Option<&Launch>, output: Output) -> ExitCode {
     if launch.is_none_or(Launch::is_first) {
         report::failure(error, output);
+    } else {
+        // A launcher ends all processes with the first that fails: let the one that speaks finish.
+        std::thread::sleep(std::time::Duration::from_millis(500));
     }
     ExitCode::from(error.exit_code())
 }
