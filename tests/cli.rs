@@ -242,7 +242,7 @@ fn plans_are_shown_proved_predicted_and_explained() {
     assert_eq!(plain["passed_over"][0]["reason"], "needs an input in node-shared memory");
     assert_eq!(json_of(&[&why[..], &["--shared"]].concat())["algorithm"], "direct");
     let nodes = json_of(&[&why[..], &["--ranks-per-node", "2"]].concat());
-    assert_eq!(nodes["algorithm"], "pairwise", "the only one in rank order between nodes");
+    assert_eq!(nodes["algorithm"], "hierarchical_ordered", "nodes of two are aligned");
     let fastest = ["--ranks-per-node", "2", "--order", "fastest"];
     assert_eq!(json_of(&[&why[..], &fastest].concat())["algorithm"], "hierarchical");
 }
