@@ -10,8 +10,12 @@
 //!   order. A lane has its own flag lines, workspace and message tag, so calls cannot mix.
 //! * **Agreement.** The first meet of a call compares signatures and learns where peers' buffers
 //!   lie, so no element moves between ranks of a node before they agree.
+//! * **Between nodes** messages carry a hash of the signature in their tag, so what does not belong
+//!   to a call never reaches its buffers; ranks that then wait in vain tell each other what they
+//!   called (`diagnosis`).
 //! * **Allocation.** None after the first run: plans, vectors and workspace are reused.
 
+mod diagnosis;
 mod work;
 
 use std::cell::{Cell, RefCell};
@@ -28,6 +32,7 @@ use crate::transport::lane::Lane;
 use crate::transport::memory::{Located, Registry};
 use crate::transport::wait::{Wait, WaitPolicy};
 
+use diagnosis::Diagnosis;
 use work::Work;
 
 /// The most started calls under way at once on a communicator; starting one more first waits for
@@ -221,6 +226,7 @@ impl Context {
     /// Waits until a work is done, and moves the others on meanwhile.
     fn complete(&self, work: &mut Work) -> Result<()> {
         let mut wait = Wait::new(self.wait);
+        let mut diagnosis = Diagnosis::default();
         let mut before = work.place();
         let mut looks = 0;
         while !work.advance(self)? {
@@ -232,7 +238,10 @@ impl Context {
             if looks % LOOKS_BETWEEN_MOVES == 0 {
                 self.move_others()?;
             }
-            self.pause(&mut wait, || work.describe(self))?;
+            self.pause(&mut wait, || format!("{}{}", work.describe(self), diagnosis.heard()))?;
+            if wait.is_long() {
+                diagnosis.look(self, work, wait.waited())?;
+            }
         }
         Ok(())
     }

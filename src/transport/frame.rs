@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 
 use super::lane::Lane;
 use super::memory::Registered;
-use super::{Direction, Message, Posted, Transport};
+use super::{Direction, Message, Posted, Tag, Transport};
 use crate::error::Result;
 use crate::plan::check::Checked;
 use crate::plan::{Buffer, Slice, Step};
@@ -200,7 +200,7 @@ impl Frame {
         plan: &Checked,
         round: usize,
         transport: &dyn Transport,
-        tag: u16,
+        tag: Tag,
         posted: &mut Posted,
     ) -> Result<bool> {
         let mut messages = std::mem::take(&mut self.messages);
