@@ -18,6 +18,9 @@ use crate::signature::{Called, Signature, disagreement};
 /// A wait this long is worth a message.
 const TELL_AFTER: Duration = Duration::from_millis(500);
 
+/// How long the second of two ranks that disagree leaves the report to the first.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// What one wait has told and heard.
 #[derive(Debug, Default)]
 pub(super) struct Diagnosis {
@@ -42,6 +45,10 @@ impl Diagnosis {
         while let Some((rank, words)) = context.transport.hear()? {
             let Some((number, called)) = decode(rank, &words) else { continue };
             if number == work.number() && called.signature != own.signature {
+                if own.rank > called.rank {
+                    // Both know now; the other one speaks, unless it cannot.
+                    std::thread::sleep(GRACE);
+                }
                 return Err(disagreement(&[own, called], number[1]));
             }
             self.heard.push((number[1], called));
