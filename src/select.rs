@@ -81,7 +81,7 @@ pub fn weigh<'a>(
         .map(move |row| {
             let fold = || {
                 Err(Error::input(format!(
-                    "{}/{} combines contributions in an order of its own; --order fastest allows that",
+                    "{}/{} combines in an order of its own; --order fastest allows that",
                     problem.collective.name(),
                     row.name
                 )))

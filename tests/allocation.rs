@@ -1,43 +1,12 @@
 //! Running a prepared collective allocates nothing after its first run.
 
-#![allow(unsafe_code)] // a counting allocator
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use rankwise::element::Op;
 use rankwise::launch::threads;
 use rankwise::sharding::Sharding;
 
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-/// The system's allocator, counting what each thread asks for.
-struct Counting;
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the contract is passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the contract is passed on.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 fn allocations_of(mut work: impl FnMut() -> rankwise::error::Result<()>) -> u64 {
-    let before = COUNT.get();
-    for _ in 0..50 {
-        work().unwrap();
-    }
-    COUNT.get() - before
+    let all = allocation_counter::measure(|| (0..50).for_each(|_| work().unwrap()));
+    all.count_total
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! The memory of one running collective: the buffers of this rank and of its node peers, and the
 //! only code that moves elements between them.
 //!
-//! A frame executes nothing but steps of a [`Checked`] plan, so what the checker proved (ranges inside their buffers, disjoint writes, no peer's memory written and
-//! read in one epoch) holds for every pointer made here. Lengths are compared once more when a
-//! step runs, because buffers come from callers.
+//! A frame executes nothing but steps of a [`Checked`] plan, so what the checker proved (ranges
+//! inside their buffers, disjoint writes, no peer's memory written and read in one epoch) holds for
+//! every pointer made here. Lengths are compared once more when a step runs, because buffers come
+//! from callers.
 
 use std::marker::PhantomData;
 

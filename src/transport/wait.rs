@@ -28,9 +28,9 @@ const SLEEP_AFTER: Duration = Duration::from_millis(50);
 const SLEEP: Duration = Duration::from_micros(200);
 
 impl WaitPolicy {
-    /// For `locals` ranks that share the cores of this machine. Counts the cores this process may use (its affinity
-    /// mask); a rank that is bound to fewer cores than there are ranks assumes that its peers
-    /// are bound to others.
+    /// For `locals` ranks that share the cores of this machine. Counts the cores this process may
+    /// use (its affinity mask); a rank that is bound to fewer cores than there are ranks assumes
+    /// that its peers are bound to others.
     pub fn new(locals: usize, limit: Duration) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let machine = cores_of_machine();

@@ -142,7 +142,7 @@ pub(super) fn allocate_shared(
     check(unsafe { ffi::MPI_Info_free(&mut info) }, "MPI_Info_free")?;
     check(code, "MPI_Win_allocate_shared").map_err(|error| {
         let what = format!(
-            "{error}; {bytes} bytes a rank were asked for: is /dev/shm or the temporary folder full?"
+            "{error}; {bytes} bytes were asked for: is /dev/shm or the temporary folder full?"
         );
         Error::new(ErrorKind::Failed, what)
     })?;
