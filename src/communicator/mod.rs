@@ -11,6 +11,7 @@
 mod call;
 mod collectives;
 mod contributions;
+mod fused;
 mod groups;
 mod pending;
 mod shared_vector;

@@ -14,6 +14,7 @@ pub(super) fn run(c: &Communicator) -> Result<(u64, Vec<String>)> {
     agreement(c, &mut found)?;
     started(c, &mut found)?;
     shared_vector(c, &mut found)?;
+    fused(c, &mut found)?;
     Ok((found.count, found.wrong))
 }
 
@@ -109,5 +110,16 @@ fn shared_vector(c: &Communicator, found: &mut Found) -> Result<()> {
         fresh &= vector.whole().iter().enumerate().all(|(i, &x)| x == 1000 * turn + i as u64);
     }
     found.expect(fresh, "a shared vector after each of four gathers");
+    Ok(())
+}
+
+fn fused(c: &Communicator, found: &mut Found) -> Result<()> {
+    let (rank, last) = (c.rank() as u64, c.ranks() as u64 - 1);
+    let (mut one, mut none, mut three) = ([rank], [0u64; 0], [1, rank, 7]);
+    c.all_reduce_many(&mut [&mut one, &mut none, &mut three], Op::Max)?;
+    found.expect(one == [last] && three == [1, last, 7], "three sums as one call");
+    let (mut first, mut second) = ([rank; 2], [10 * rank]);
+    c.broadcast_many(&mut [&mut first, &mut second], last as usize)?;
+    found.expect(first == [last; 2] && second == [10 * last], "two broadcasts as one call");
     Ok(())
 }
