@@ -5,13 +5,13 @@
 
 use std::marker::PhantomData;
 use std::panic::Location;
-use std::rc::Rc;
 
 use super::Communicator;
+use super::choice::Ready;
 use super::widen;
 use crate::element::{DType, Element, Op};
 use crate::error::{Error, Result};
-use crate::executor::{Execution, Prepared};
+use crate::executor::Execution;
 use crate::plan::{Collective, Problem, table};
 use crate::sharding::Sharding;
 use crate::transport::frame::Buffers;
@@ -24,11 +24,13 @@ pub(super) struct Call {
     pub(super) dtype: DType,
     pub(super) op: Option<Op>,
     pub(super) algorithm: Option<&'static str>,
+    /// Whether it runs in one go, so that a blocking call of the MPI library may serve it.
+    pub(super) may_block: bool,
 }
 
 impl Call {
     pub(super) fn new<T: Element>(problem: Problem, op: Option<Op>) -> Self {
-        Call { problem, dtype: T::DTYPE, op, algorithm: None }
+        Call { problem, dtype: T::DTYPE, op, algorithm: None, may_block: true }
     }
 
     /// Whether 16-bit elements would be rounded more than once, so that the call must run in f32.
@@ -73,10 +75,24 @@ impl Communicator {
             return widen::run(self, call, input, output, site);
         }
         let located = [input.located, output.located];
-        let prepared = self.prepared(call, located.map(|l| l.key != 0), site)?;
+        let ready = self.prepared(call, located.map(|l| l.key != 0), site)?;
+        self.run_ready(call, &ready, (input, output), site)
+    }
+
+    fn run_ready<T: Element>(
+        &self,
+        call: &Call,
+        ready: &Ready,
+        (input, output): (Source<'_, T>, Sink<'_, T>),
+        site: &'static Location<'static>,
+    ) -> Result<()> {
+        if let Some(native) = ready.native {
+            return self.run_native(call, native, &ready.prepared, (input, output), site);
+        }
+        let located = [input.located, output.located];
         let (input, output) =
             (bytemuck::cast_slice(input.data), bytemuck::cast_slice_mut(output.data));
-        self.execute(&prepared, Buffers::separate(input, output), located, site)
+        self.execute(&ready.prepared, Buffers::separate(input, output), located, site)
     }
 
     /// Runs a call in place: `whole` is the longer of input and output, and the other lies in it.
@@ -112,8 +128,8 @@ impl Communicator {
             let range = start * bytes..(start + output) * bytes;
             (Buffers::output_in_input(data, range), [whole.located, inner])
         };
-        let prepared = self.prepared(call, located.map(|l| l.key != 0), site)?;
-        self.execute(&prepared, buffers, located, site)
+        let ready = self.prepared(call, located.map(|l| l.key != 0), site)?;
+        self.execute(&ready.prepared, buffers, located, site)
     }
 }
 
@@ -122,23 +138,45 @@ impl Communicator {
 struct Handle<T: Element> {
     communicator: Communicator,
     call: Call,
-    variants: [std::cell::OnceCell<Rc<Prepared>>; 4],
+    variants: [std::cell::OnceCell<Ready>; 4],
+    /// The same for calls that go step by step.
+    stepwise: [std::cell::OnceCell<Ready>; 4],
     of: PhantomData<T>,
 }
 
 impl<T: Element> Handle<T> {
     fn new(communicator: &Communicator, call: Call) -> Self {
-        let variants = Default::default();
-        Handle { communicator: communicator.clone(), call, variants, of: PhantomData }
+        let (variants, stepwise) = Default::default();
+        Handle { communicator: communicator.clone(), call, variants, stepwise, of: PhantomData }
     }
 
-    fn variant(&self, shared: [bool; 2], site: &'static Location<'static>) -> Result<&Prepared> {
-        let cell = &self.variants[usize::from(shared[0]) + 2 * usize::from(shared[1])];
-        if let Some(prepared) = cell.get() {
-            return Ok(prepared);
+    fn variant(
+        &self,
+        shared: [bool; 2],
+        may_block: bool,
+        site: &'static Location<'static>,
+    ) -> Result<&Ready> {
+        let cells = if may_block { &self.variants } else { &self.stepwise };
+        let cell = &cells[usize::from(shared[0]) + 2 * usize::from(shared[1])];
+        if let Some(ready) = cell.get() {
+            return Ok(ready);
         }
-        let prepared = self.communicator.prepared(&self.call, shared, site)?;
-        Ok(cell.get_or_init(|| prepared))
+        let call = Call { may_block, ..self.call.clone() };
+        let ready = self.communicator.prepared(&call, shared, site)?;
+        Ok(cell.get_or_init(|| ready))
+    }
+
+    fn run(
+        &self,
+        input: Source<'_, T>,
+        output: Sink<'_, T>,
+        site: &'static Location<'static>,
+    ) -> Result<()> {
+        let rank = self.communicator.rank();
+        self.call.check_lengths(rank, input.data.len(), output.data.len())?;
+        let shared = [input.located, output.located].map(|l| l.key != 0);
+        let ready = self.variant(shared, true, site)?;
+        self.communicator.run_ready(&self.call, ready, (input, output), site)
     }
 
     fn start<'a>(
@@ -150,7 +188,7 @@ impl<T: Element> Handle<T> {
         let rank = self.communicator.rank();
         self.call.check_lengths(rank, input.data.len(), output.data.len())?;
         let located = [input.located, output.located];
-        let prepared = self.variant(located.map(|l| l.key != 0), site)?;
+        let prepared = &self.variant(located.map(|l| l.key != 0), false, site)?.prepared;
         let buffers = Buffers::separate(
             bytemuck::cast_slice(input.data),
             bytemuck::cast_slice_mut(output.data),
@@ -197,7 +235,7 @@ macro_rules! handle {
                 input: impl Into<Source<'a, T>>,
                 output: impl Into<Sink<'a, T>>,
             ) -> Result<()> {
-                self.start(input, output)?.wait()
+                self.handle.run(input.into(), output.into(), Location::caller())
             }
 
             /// Starts it; nothing else may run on this communicator until it is finished.
@@ -215,7 +253,8 @@ macro_rules! handle {
             #[track_caller]
             pub fn algorithm(&self, shared_input: bool, shared_output: bool) -> Result<&str> {
                 let site = Location::caller();
-                let name = &self.handle.variant([shared_input, shared_output], site)?.name;
+                let ready = self.handle.variant([shared_input, shared_output], true, site)?;
+                let name = &ready.prepared.name;
                 Ok(name.split_once('/').map_or(name.as_str(), |(_, algorithm)| algorithm))
             }
 

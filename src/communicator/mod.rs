@@ -5,10 +5,12 @@
 //! they do not match, ranks of a node get an error that names both calls, before any data moves.
 //!
 //! * `collectives`: the operations, one-shot, over plain slices or shared buffers.
+//! * `choice`: which algorithm a call takes, and calls that the MPI library itself serves.
 //! * `call`: a call prepared once and run many times, blocking or step by step.
 //! * `groups`: splitting, grids, agreeing on an error.
 
 mod call;
+mod choice;
 mod collectives;
 mod groups;
 mod shared_vector;
@@ -27,9 +29,9 @@ pub use shared_vector::SharedVector;
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::executor::{self, Context, Prepared};
-use crate::plan::{Collective, Problem, check, table};
+use crate::plan::{Collective, Problem, check};
 use crate::reduce;
-use crate::select::{self, Order};
+use crate::select::{Chosen, Order, Table};
 use crate::sharding::Sharding;
 use crate::signature::{self, Signature};
 use crate::topology::Topology;
@@ -39,6 +41,7 @@ use crate::transport::memory::{Allocation, Located, Registry, SharedBuffer};
 use crate::transport::wait::WaitPolicy;
 use crate::transport::{Native, Parts, Transport};
 use call::Call;
+use choice::Ready;
 
 /// What a program may set for all of its collectives.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +56,8 @@ pub struct Settings {
     /// of second-level cache each: 1 MiB is best from 1 to 16 MiB; 256 KiB took 1.8 times as long
     /// at 1 MiB, since the copies of the C library are slower in small pieces.
     pub piece_bytes: usize,
+    /// Measurements by which algorithms are chosen, the same on all ranks.
+    pub table: Option<&'static Table>,
 }
 
 impl Default for Settings {
@@ -62,6 +67,7 @@ impl Default for Settings {
             order: Order::Canonical,
             ranks_per_node: None,
             piece_bytes: 1 << 20,
+            table: None,
         }
     }
 }
@@ -73,7 +79,7 @@ pub struct Communicator {
 }
 
 /// Prepared calls by call and by whether input and output are shared.
-type PreparedCalls = HashMap<(Call, [bool; 2]), Rc<Prepared>>;
+type PreparedCalls = HashMap<(Call, [bool; 2]), Ready>;
 
 #[derive(Debug)]
 struct Inner {
@@ -262,31 +268,30 @@ impl Communicator {
         call: &Call,
         shared: [bool; 2],
         site: &'static Location<'static>,
-    ) -> Result<Rc<Prepared>> {
+    ) -> Result<Ready> {
         let key = (call.clone(), shared);
-        if let Some(prepared) = self.inner.prepared.borrow().get(&key) {
-            return Ok(prepared.clone());
+        if let Some(ready) = self.inner.prepared.borrow().get(&key) {
+            return Ok(ready.clone());
         }
-        let prepared = Rc::new(self.prepare(call, shared)?);
-        prepared.reserve(self.context(), site)?;
+        let ready = self.prepare(call, shared)?;
+        ready.prepared.reserve(self.context(), site)?;
         let mut kept = self.inner.prepared.borrow_mut();
         if kept.len() >= MOST_PREPARED {
             kept.clear();
         }
-        kept.insert(key, prepared.clone());
-        Ok(prepared)
+        kept.insert(key, ready.clone());
+        Ok(ready)
     }
 
-    fn prepare(&self, call: &Call, shared: [bool; 2]) -> Result<Prepared> {
+    fn prepare(&self, call: &Call, shared: [bool; 2]) -> Result<Ready> {
         let (context, problem) = (self.context(), &call.problem);
         let (topology, rank) = (&context.topology, self.rank());
-        let row = match call.algorithm {
-            Some(name) => {
-                let row = table::find(problem.collective, name)?;
-                row.fits(problem, topology, shared[0], shared[1])?;
-                row
+        let row = match self.choice(call, shared)?.chosen {
+            Chosen::Planned(row) => row,
+            Chosen::Native(native) => {
+                let prepared = Rc::new(self.prepare_native(call, native)?);
+                return Ok(Ready { prepared, native: Some(native) });
             }
-            None => select::choose(problem, call.dtype, topology, shared, self.settings().order)?,
         };
         let plan = check::check_local((row.build)(problem, topology, rank), problem, topology)?;
         let bytes = call.dtype.bytes();
@@ -295,7 +300,7 @@ impl Communicator {
             peer_bytes.map(|&r| [problem.input_len(r) * bytes, problem.output_len(r) * bytes]);
         let op = call.op.unwrap_or(crate::element::Op::Sum);
         let divisor = if op == crate::element::Op::Average { self.ranks() as f64 } else { 1.0 };
-        Ok(Prepared {
+        let prepared = Prepared {
             plan: Rc::new(plan),
             signature: Signature::new(problem, call.dtype, call.op, row.name),
             name: format!("{}/{}", problem.collective.name(), row.name),
@@ -303,19 +308,8 @@ impl Communicator {
             combine: Combine { kernel: reduce::kernel(call.dtype, op), divisor },
             reads_peers: [row.needs.shared_input, row.needs.shared_output],
             peer_bytes: peer_bytes.collect(),
-        })
-    }
-
-    /// The algorithm that a call would use, without running it.
-    pub fn algorithm_for<T: Element>(
-        &self,
-        collective: Collective,
-        sharding: &Sharding,
-        shared: [bool; 2],
-    ) -> Result<&'static str> {
-        let problem = self.problem::<T>(collective, sharding);
-        let order = self.settings().order;
-        Ok(select::choose(&problem, T::DTYPE, self.topology(), shared, order)?.name)
+        };
+        Ok(Ready { prepared: Rc::new(prepared), native: None })
     }
 
     fn problem<T: Element>(&self, collective: Collective, sharding: &Sharding) -> Problem {

@@ -1,29 +1,15 @@
-//! Which algorithm for this call.
+//! What is chosen without a table: short lists of names, best first, of which the first that fits
+//! is taken.
 //!
-//! A pure function of the problem, the placement, the kinds of buffers and the wanted order: it
-//! walks a short list of names, best first, and takes the first that fits. The lists follow
-//! measured crossings (one node: shared memory always; between nodes: few messages for short
-//! vectors, few bytes for long ones).
-//!
-//! In canonical order only algorithms that fold all contributions of an element at once, in rank
-//! order, may reduce: their results have the same bits on every placement, and 16-bit floats are
-//! rounded once.
+//! The lists follow measured crossings (one node: shared memory always; between nodes: few
+//! messages for short vectors, few bytes for long ones).
 
+use super::{Order, bytes_of, folds_once};
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::plan::table::{self, Algorithm};
 use crate::plan::{Collective, Problem};
 use crate::topology::Topology;
-
-/// In which order contributions are combined.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum Order {
-    /// Folded in rank order: the same bits whatever the algorithm, placement and transport.
-    #[default]
-    Canonical,
-    /// Whatever is fastest.
-    Fastest,
-}
 
 /// Up to here a vector is short: latency counts more than bytes.
 const SHORT_BYTES: usize = 32 << 10;
@@ -61,24 +47,57 @@ fn preference(collective: Collective, bytes: usize, topology: &Topology) -> Vec<
     names
 }
 
-/// The algorithm for a call. `shared` says whether input and output are in node-shared memory.
-pub fn choose(
+/// The rows that are weighed for a call, best first, each with why it is passed over, if it is.
+/// `shared` says whether input and output are in node-shared memory.
+pub fn weigh<'a>(
+    problem: &'a Problem,
+    dtype: DType,
+    topology: &'a Topology,
+    shared: [bool; 2],
+    order: Order,
+) -> impl Iterator<Item = (&'static Algorithm, Option<Error>)> + use<'a> {
+    preference(problem.collective, bytes_of(problem, dtype), topology)
+        .into_iter()
+        .filter_map(|name| table::find(problem.collective, name).ok())
+        .map(move |row| {
+            let fits = usable(row, problem, dtype, topology, shared, order);
+            (row, fits.err())
+        })
+}
+
+/// Whether a row may be used for a call, and if not, why not.
+pub(super) fn usable(
+    row: &Algorithm,
+    problem: &Problem,
+    dtype: DType,
+    topology: &Topology,
+    shared: [bool; 2],
+    order: Order,
+) -> Result<()> {
+    if folds_once(problem.collective, dtype, order) && !row.single_rounding {
+        let next = match dtype.is_half() {
+            true => "16-bit floats are rounded once",
+            false => "--order fastest allows that",
+        };
+        return Err(Error::input(format!(
+            "{}/{} folds contributions in an order of its own; {next}",
+            problem.collective.name(),
+            row.name
+        )));
+    }
+    row.fits(problem, topology, shared[0], shared[1])
+}
+
+/// The first row that is not passed over.
+pub(super) fn first(
     problem: &Problem,
     dtype: DType,
     topology: &Topology,
     shared: [bool; 2],
     order: Order,
 ) -> Result<&'static Algorithm> {
-    let n = match &problem.counts {
-        Some(counts) => counts.iter().max().copied().unwrap_or(0) * problem.ranks(),
-        None => problem.sharding.n(),
-    };
-    let one_fold = problem.collective.reduces() && order == Order::Canonical;
-    preference(problem.collective, n * dtype.bytes(), topology)
-        .into_iter()
-        .filter_map(|name| table::find(problem.collective, name).ok())
-        .filter(|row| !one_fold || row.single_rounding)
-        .find(|row| row.fits(problem, topology, shared[0], shared[1]).is_ok())
+    weigh(problem, dtype, topology, shared, order)
+        .find_map(|(row, passed_over)| passed_over.is_none().then_some(row))
         .ok_or_else(|| Error::internal(format!("no algorithm fits {}", problem.collective.name())))
 }
 
@@ -109,7 +128,7 @@ mod tests {
                         for shared in [[false; 2], [true, false], [false, true], [true; 2]] {
                             for order in [Order::Canonical, Order::Fastest] {
                                 let row =
-                                    choose(&problem, DType::F32, &topology, shared, order).unwrap();
+                                    first(&problem, DType::F32, &topology, shared, order).unwrap();
                                 row.fits(&problem, &topology, shared[0], shared[1]).unwrap();
                                 let free = !collective.reduces() || order == Order::Fastest;
                                 assert!(free || row.single_rounding);
@@ -127,7 +146,7 @@ mod tests {
         for collective in [Collective::ReduceScatter, Collective::AllGather, Collective::AllReduce]
         {
             let problem = Problem::new(collective, Sharding::even(1 << 20, 4));
-            let row = choose(&problem, DType::F32, &topology, [true; 2], Order::Canonical).unwrap();
+            let row = first(&problem, DType::F32, &topology, [true; 2], Order::Canonical).unwrap();
             assert_eq!(row.name, "direct");
         }
     }
