@@ -89,14 +89,28 @@ impl Suite<'_> {
         self.settle(count, wrong)
     }
 
-    /// Adds up the wrong results of all ranks; a case counts as failed once a rank.
+    /// Adds up the wrong results of all ranks; a case counts as failed once a rank. The words of
+    /// all ranks are gathered, because rank 0 prints them.
     fn settle(&mut self, count: u64, wrong: Vec<String>) -> Result<()> {
         let total = self.communicator.all_reduce_vec(&[wrong.len() as u64], Op::Sum)?[0];
         let failed = total.min(count);
         self.outcome.passed += count - failed;
         self.outcome.failed += failed;
+        if total == 0 {
+            return Ok(());
+        }
+        let line = |text: String| format!("{text}\n");
+        let own: String = wrong.into_iter().take(MOST_WORDS).map(line).collect();
+        let own: Vec<u32> = own.chars().map(u32::from).collect();
+        let all: String = self
+            .communicator
+            .all_gather_vec(&own)?
+            .0
+            .into_iter()
+            .filter_map(char::from_u32)
+            .collect();
         let room = MOST_WORDS.saturating_sub(self.outcome.failures.len());
-        self.outcome.failures.extend(wrong.into_iter().take(room));
+        self.outcome.failures.extend(all.lines().take(room).map(str::to_string));
         Ok(())
     }
 
@@ -217,19 +231,14 @@ impl Suite<'_> {
         }
         let unchanged =
             self.run_case(row, problem, op, &input, &mut output, shared)? || problem.in_place;
+        #[cfg(test)]
+        tests::spoil(&mut output);
         let own = match start {
             Some(start) if input_len > output_len => &output[start..start + output_len],
             _ => &output[..],
         };
         let right: Vec<T> = expected.output(rank);
-        let differing = own.iter().zip(&right).position(|(a, b)| a.to_f64() != b.to_f64());
-        if differing.is_none() && own.len() == right.len() && unchanged {
-            return Ok(None);
-        }
-        let what = match differing {
-            Some(i) => format!("element {i} is {:?} and should be {:?}", own[i], right[i]),
-            None => "the input was changed".to_string(),
-        };
+        let Some(what) = difference(own, &right, unchanged) else { return Ok(None) };
         Ok(Some(format!(
             "rank {rank}: {}/{} {} n = {} shards {:?} op {:?} shared {shared} in place {}: {what}",
             row.collective.name(),
@@ -318,12 +327,20 @@ impl Suite<'_> {
         expect(alike, "an error of one rank becomes that of all");
         expect(c.agree(Ok(rank)).is_ok_and(|r| r == rank), "agreement on success");
         let reduce = c.prepare_all_reduce::<f64>(3, Op::Max)?;
-        let (from, mut into) = ([rank as f64, 1.0, -(rank as f64)], [0.0; 3]);
-        let mut step = reduce.start(&from, &mut into)?;
-        while !step.advance()? {
-            std::thread::yield_now();
+        let mut started = Vec::new();
+        for k in 0..12 {
+            let from = vec![rank as f64, f64::from(k), -(rank as f64)];
+            started.push(reduce.start(from, vec![0.0; 3])?);
         }
-        step.wait()?;
+        let mut fine = true;
+        let among = c.all_reduce_vec(&[rank as u64], Op::Max)?[0] == last as u64;
+        for (k, mut pending) in started.into_iter().enumerate().rev() {
+            while k % 3 == 0 && !pending.test()? {
+                std::thread::yield_now();
+            }
+            fine &= pending.wait()?.1 == [last as f64, k as f64, 0.0];
+        }
+        expect(among, "a blocking call among started ones");
         let weights: Vec<u64> = (0..ranks as u64).map(|r| r % 3).collect();
         let sharding = Sharding::weighted(5 * ranks + 3, &weights);
         let mut vector = c.shared_vector::<u64>(&sharding)?;
@@ -335,7 +352,7 @@ impl Suite<'_> {
             fresh &= vector.whole().iter().enumerate().all(|(i, &x)| x == 1000 * turn + i as u64);
         }
         expect(fresh, "a shared vector after each of four gathers");
-        expect(into == [last as f64, 1.0, 0.0], "a call advanced step by step");
+        expect(fine, "twelve started calls, waited for from last to first");
         self.settle(count, wrong)
     }
 }
@@ -398,6 +415,19 @@ impl Expected<'_> {
     }
 }
 
+/// How a result differs from the right one, in words; `None` if it does not.
+fn difference<T: Element>(own: &[T], right: &[T], input_unchanged: bool) -> Option<String> {
+    if own.len() != right.len() {
+        return Some(format!("{} elements and should be {}", own.len(), right.len()));
+    }
+    let differing = own.iter().zip(right).position(|(a, b)| a.to_f64() != b.to_f64());
+    match differing {
+        Some(i) => Some(format!("element {i} is {:?} and should be {:?}", own[i], right[i])),
+        None if !input_unchanged => Some("the input was changed".to_string()),
+        None => None,
+    }
+}
+
 /// `value / divisor` as the type computes it: one division in f32 or f64, one rounding; integers
 /// towards zero.
 fn rounded<T: Element>(value: f64, divisor: f64) -> T {
@@ -416,4 +446,59 @@ fn rounded<T: Element>(value: f64, divisor: f64) -> T {
         DType::U64 => bytes.copy_from_slice(&(whole as u64).to_ne_bytes()),
     }
     result[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::launch;
+
+    #[test]
+    fn every_kind_of_wrong_result_is_seen() {
+        assert_eq!(difference(&[1.0f32, 2.0], &[1.0, 2.0], true), None);
+        let cases: [(&[f32], bool, &str); 5] = [
+            (&[1.0, 3.0], true, "element 1 is 3.0 and should be 2.0"),
+            (&[f32::NAN, 2.0], true, "element 0 is NaN and should be 1.0"),
+            (&[1.0], true, "1 elements and should be 2"),
+            (&[1.0, 2.0, 3.0], true, "3 elements and should be 2"),
+            (&[1.0, 2.0], false, "the input was changed"),
+        ];
+        for (own, unchanged, words) in cases {
+            assert_eq!(difference(own, &[1.0, 2.0], unchanged).as_deref(), Some(words));
+        }
+    }
+
+    thread_local! {
+        /// Whether this rank spoils the results of its collectives.
+        static SPOILS: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Plants a wrong result, if this rank does so.
+    pub(super) fn spoil<T: Element>(output: &mut [T]) {
+        if let Some(last) = output.last_mut().filter(|_| SPOILS.get()) {
+            *last = T::from_small(MARK + 1);
+        }
+    }
+
+    #[test]
+    fn a_wrong_result_on_one_rank_is_reported_on_all_of_them_in_its_words() {
+        let outcomes = launch::threads(3, |communicator| {
+            SPOILS.set(communicator.rank() == 1);
+            let outcome = Outcome::default();
+            let mut suite = Suite { communicator, extent: Extent { quick: true }, outcome };
+            suite.algorithm(table::find(Collective::AllGather, "ring")?)?;
+            Ok(suite.outcome)
+        });
+        for outcome in outcomes.unwrap() {
+            // Right are only the cases without elements.
+            assert!(outcome.failed > 50 && outcome.passed > 0, "{outcome:?}");
+            assert_eq!(outcome.failures.len(), MOST_WORDS);
+            for words in outcome.failures {
+                assert!(words.starts_with("rank 1: all_gather/ring "), "{words}");
+                assert!(words.contains(" is 124") && words.contains("should be "), "{words}");
+            }
+        }
+    }
 }

@@ -91,6 +91,17 @@ impl Topology {
         self.nodes.iter().map(Vec::len).min().unwrap_or(0)
     }
 
+    /// Whether nodes hold consecutive ranks, as many on each, a power of two, and at most as many
+    /// on the last: then every node is a subtree of the canonical tree over all ranks.
+    pub fn is_aligned(&self) -> bool {
+        let (last, first) = (self.nodes() - 1, self.nodes[0].len());
+        let fits = |node: usize| match node == last {
+            true => self.nodes[node].len() <= first,
+            false => self.nodes[node].len() == first,
+        };
+        (last == 0 || first.is_power_of_two()) && self.node_of.is_sorted() && (0..=last).all(fits)
+    }
+
     /// The placement of a subset of the ranks, renumbered in the given order.
     pub fn subset(&self, ranks: &[usize]) -> Self {
         Topology::from_labels(&ranks.iter().map(|&r| self.node_of[r]).collect::<Vec<_>>())
@@ -117,6 +128,11 @@ mod tests {
         assert_eq!(Topology::blocks(5, 1), Topology::flat(5));
         assert_eq!(Topology::blocks(5, 9), Topology::one_node(5));
         assert_eq!(Topology::blocks(5, 2).ranks_of(2), [4]);
+        for (ranks, each, aligned) in [(8, 4, true), (7, 4, true), (9, 3, false), (5, 7, true)] {
+            assert_eq!(Topology::blocks(ranks, each).is_aligned(), aligned, "{ranks} {each}");
+        }
+        assert!(!Topology::from_labels(&[0, 1, 0, 1]).is_aligned());
+        assert!(!Topology::from_labels(&[0, 1, 1]).is_aligned());
         assert_eq!(Topology::blocks(6, 2).subset(&[1, 4, 5]).peers(1), [1, 2]);
     }
 }

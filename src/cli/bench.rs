@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::Session;
 use super::memory_limit::Limit;
+use super::size::size;
 use crate::communicator::{AnyCall, Communicator};
 use crate::element::{DType, Element, Op};
 use crate::error::{Error, Result};
@@ -521,18 +522,6 @@ fn sizes(text: &str) -> std::result::Result<(usize, usize), String> {
         return Err("the first size must be above 0 and not above the second".into());
     }
     Ok((from, to))
-}
-
-fn size(text: &str) -> std::result::Result<usize, String> {
-    let bad = || format!("'{text}' is no size; write bytes with K, M or G, such as 64M");
-    let (digits, shift) = match text.char_indices().last() {
-        Some((i, 'K' | 'k')) => (&text[..i], 10),
-        Some((i, 'M' | 'm')) => (&text[..i], 20),
-        Some((i, 'G' | 'g')) => (&text[..i], 30),
-        _ => (text, 0),
-    };
-    let number: usize = digits.parse().map_err(|_| bad())?;
-    number.checked_mul(1 << shift).ok_or_else(bad)
 }
 
 #[cfg(test)]

@@ -3,20 +3,23 @@
 #![allow(clippy::print_stdout)] // commands print their results
 
 mod bench;
+mod fault;
 mod memory_limit;
 mod pagerank;
 mod plan;
 mod selftest;
+mod size;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::communicator::{Communicator, Settings};
 use crate::error::{Error, Result};
 use crate::launch::{self, Launch, Output};
-use crate::select::Order;
+use crate::select::{Order, Table};
 
 /// Rank-aware collectives over MPI, and applications on top of them.
 ///
@@ -56,6 +59,10 @@ struct Global {
     /// Pretend that a node has at most K ranks, to try algorithms for several nodes on one
     #[arg(long, global = true, value_name = "K")]
     ranks_per_node: Option<usize>,
+    /// Choose algorithms by this table of `rankwise tune` [default: RANKWISE_TABLE; no file is
+    /// read that is named by neither]
+    #[arg(long, global = true, value_name = "FILE")]
+    table: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -77,6 +84,9 @@ enum Command {
     Selftest(selftest::Selftest),
     /// Rank the nodes of a graph
     Pagerank(pagerank::Pagerank),
+    /// Fail on purpose
+    #[command(hide = true)]
+    Fault(fault::Fault),
 }
 
 /// What every command gets beside its own options.
@@ -100,12 +110,17 @@ impl Session<'_> {
     /// Prints the one JSON document of a command.
     fn print_json(&self, value: &impl serde::Serialize) -> Result<()> {
         if self.speaks() && self.output.json {
-            let text = serde_json::to_string_pretty(value)
-                .map_err(|e| Error::internal(format!("cannot write JSON: {e}")))?;
-            println!("{text}");
+            print_json(value)?;
         }
         Ok(())
     }
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::internal(format!("cannot write JSON: {e}")))?;
+    println!("{text}");
+    Ok(())
 }
 
 /// The whole program.
@@ -134,13 +149,46 @@ fn usage(error: &clap::Error, place: Option<&Launch>, output: Output) -> ExitCod
         }
         return ExitCode::SUCCESS;
     }
+    launch::refuse(&Error::input(usage_line(error)), place, output)
+}
+
+/// What clap says over several lines, as one: without its usage, with where to find that.
+fn usage_line(error: &clap::Error) -> String {
+    const HINT: &str = "see rankwise --help";
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return format!("a command is needed: {}; {HINT}", commands(&Cli::command()));
+    }
     let rendered = error.render().to_string();
-    let text = rendered.trim_start_matches("error: ").trim_end();
-    launch::refuse(&Error::input(text), place, output)
+    if error.kind() == clap::error::ErrorKind::InvalidSubcommand {
+        let first = rendered.trim_start_matches("error: ").lines().next().unwrap_or("").trim();
+        let (root, plan) = (Cli::command(), "Usage: rankwise plan");
+        let inner = root.find_subcommand("plan").filter(|_| rendered.contains(plan));
+        return format!("{first}; choose one of {}; {HINT}", commands(inner.unwrap_or(&root)));
+    }
+    let lines = rendered.trim_start_matches("error: ").lines().map(str::trim);
+    let mut text = String::new();
+    for line in lines.take_while(|line| !line.starts_with("Usage:")) {
+        let joint = match line {
+            "" => continue,
+            _ if line.starts_with("For more information") => continue,
+            _ if text.is_empty() => "",
+            _ if line.starts_with("tip: ") => "; ",
+            _ => " ",
+        };
+        text = text + joint + line;
+    }
+    format!("{text}; {HINT}")
+}
+
+/// The names of the commands that a command has.
+fn commands(command: &clap::Command) -> String {
+    let names = command.get_subcommands().filter(|c| !c.is_hide_set()).map(|c| c.get_name());
+    names.filter(|&name| name != "help").collect::<Vec<_>>().join(", ")
 }
 
 fn start(cli: Cli) -> Result<ExitCode> {
-    let Global { ranks, threads, json, quiet, timeout, order, ranks_per_node } = cli.global;
+    let Global { ranks, threads, json, quiet, timeout, order, ranks_per_node, table } = cli.global;
+    let table = launch::table(table);
     if threads == Some(0) {
         return Err(Error::input("--threads 0: a rank has at least 1 thread"));
     }
@@ -157,21 +205,26 @@ fn start(cli: Cli) -> Result<ExitCode> {
     };
     let settings = Settings { timeout, order, ranks_per_node, ..Settings::default() };
     let output = Output { json, quiet };
-    let launch = Launch::detect(ranks)?;
-    let options = launch::Options { launch, settings, threads, output };
-    // Commands that need no ranks come first, once for the job.
+    // Plans are looked at without ranks, once for the job, and for any number of them.
     if let Command::Plan(command) = &cli.command {
-        if launch.is_first() {
-            command.run(output)?;
+        if Launch::detect(None)?.is_first() {
+            let table = table.as_deref().map(Table::load).transpose()?;
+            let imagined = plan::Imagined { ranks, ranks_per_node, order, table };
+            command.run(&imagined, output)?;
         }
         return Ok(ExitCode::SUCCESS);
     }
+    let launch = Launch::detect(ranks)?;
+    let options = launch::Options { launch, settings, threads, output };
     Ok(launch::run(&options, |communicator| {
+        let tuned = table.as_deref().map(|path| communicator.with_table(path)).transpose()?;
+        let communicator = tuned.as_ref().unwrap_or(communicator);
         let session = Session { communicator, output };
         match &cli.command {
             Command::Bench(command) => command.run(session),
             Command::Selftest(command) => command.run(session),
             Command::Pagerank(command) => command.run(session),
+            Command::Fault(command) => command.run(session),
             Command::Plan(_) => Ok(()),
         }
     }))

@@ -8,11 +8,11 @@ use std::panic::Location;
 
 use super::Communicator;
 use super::choice::Ready;
+use super::pending::{Lent, Pending};
 use super::widen;
 use crate::element::{DType, Element, Op};
 use crate::error::{Error, Result};
-use crate::executor::Execution;
-use crate::plan::{Collective, Problem, table};
+use crate::plan::{Collective, Problem};
 use crate::sharding::Sharding;
 use crate::transport::frame::Buffers;
 use crate::transport::memory::{Located, Sink, Source};
@@ -31,14 +31,6 @@ pub(super) struct Call {
 impl Call {
     pub(super) fn new<T: Element>(problem: Problem, op: Option<Op>) -> Self {
         Call { problem, dtype: T::DTYPE, op, algorithm: None, may_block: true }
-    }
-
-    /// Whether 16-bit elements would be rounded more than once, so that the call must run in f32.
-    pub(super) fn needs_widening(&self) -> bool {
-        let row = self.algorithm.and_then(|name| table::find(self.problem.collective, name).ok());
-        self.dtype.is_half()
-            && self.problem.collective.reduces()
-            && row.is_some_and(|row| !row.single_rounding)
     }
 
     /// Compares the buffers of the caller with the problem.
@@ -71,11 +63,11 @@ impl Communicator {
         site: &'static Location<'static>,
     ) -> Result<()> {
         call.check_lengths(self.rank(), input.data.len(), output.data.len())?;
-        if call.needs_widening() {
+        if self.widens(call, [input.located.key != 0, output.located.key != 0])? {
             return widen::run(self, call, input, output, site);
         }
-        let located = [input.located, output.located];
-        let ready = self.prepared(call, located.map(|l| l.key != 0), site)?;
+        let ready =
+            self.prepared(call, [input.located, output.located].map(|l| l.key != 0), site)?;
         self.run_ready(call, &ready, (input, output), site)
     }
 
@@ -92,7 +84,7 @@ impl Communicator {
         let located = [input.located, output.located];
         let (input, output) =
             (bytemuck::cast_slice(input.data), bytemuck::cast_slice_mut(output.data));
-        self.execute(&ready.prepared, Buffers::separate(input, output), located, site)
+        self.context().run(&ready.prepared, Buffers::separate(input, output), located, site)
     }
 
     /// Runs a call in place: `whole` is the longer of input and output, and the other lies in it.
@@ -113,7 +105,7 @@ impl Communicator {
             ))
             .on_rank(rank));
         }
-        if call.needs_widening() {
+        if self.widens(call, [whole.located.key != 0; 2])? {
             return widen::run_in_place(self, call, whole, site);
         }
         let start = call.problem.overlap(rank).unwrap_or(0);
@@ -129,7 +121,7 @@ impl Communicator {
             (Buffers::output_in_input(data, range), [whole.located, inner])
         };
         let ready = self.prepared(call, located.map(|l| l.key != 0), site)?;
-        self.execute(&ready.prepared, buffers, located, site)
+        self.context().run(&ready.prepared, buffers, located, site)
     }
 }
 
@@ -139,7 +131,7 @@ struct Handle<T: Element> {
     communicator: Communicator,
     call: Call,
     variants: [std::cell::OnceCell<Ready>; 4],
-    /// The same for calls that go step by step.
+    /// The same for calls that are started, which must not block.
     stepwise: [std::cell::OnceCell<Ready>; 4],
     of: PhantomData<T>,
 }
@@ -174,48 +166,27 @@ impl<T: Element> Handle<T> {
     ) -> Result<()> {
         let rank = self.communicator.rank();
         self.call.check_lengths(rank, input.data.len(), output.data.len())?;
-        let shared = [input.located, output.located].map(|l| l.key != 0);
-        let ready = self.variant(shared, true, site)?;
+        let located = [input.located, output.located];
+        if self.communicator.widens(&self.call, located.map(|l| l.key != 0))? {
+            return self.communicator.run(&self.call, input, output, site);
+        }
+        let ready = self.variant(located.map(|l| l.key != 0), true, site)?;
         self.communicator.run_ready(&self.call, ready, (input, output), site)
     }
 
-    fn start<'a>(
-        &'a self,
-        input: Source<'a, T>,
-        output: Sink<'a, T>,
+    fn start<I: Lent<T>, O: Lent<T>>(
+        &self,
+        input: I,
+        output: O,
         site: &'static Location<'static>,
-    ) -> Result<InFlight<'a>> {
-        let rank = self.communicator.rank();
-        self.call.check_lengths(rank, input.data.len(), output.data.len())?;
-        let located = [input.located, output.located];
-        let prepared = &self.variant(located.map(|l| l.key != 0), false, site)?.prepared;
-        let buffers = Buffers::separate(
-            bytemuck::cast_slice(input.data),
-            bytemuck::cast_slice_mut(output.data),
-        );
-        let context = self.communicator.context();
-        Ok(InFlight { execution: Execution::start(context, prepared, buffers, located, site)? })
-    }
-}
-
-/// A collective that has been started. It borrows its buffers until it is finished.
-///
-/// Dropping it unfinished gives the call up: peers may then wait for this rank until their limit,
-/// and the communicator refuses further collectives.
-#[derive(Debug)]
-pub struct InFlight<'a> {
-    execution: Execution<'a>,
-}
-
-impl InFlight<'_> {
-    /// Goes as far as possible without waiting. True once the result is there.
-    pub fn advance(&mut self) -> Result<bool> {
-        self.execution.advance()
-    }
-
-    /// Waits for the result.
-    pub fn wait(self) -> Result<()> {
-        self.execution.finish()
+    ) -> Result<Pending<T, I, O>> {
+        Pending::start(
+            &self.communicator,
+            &self.call,
+            |shared| Ok(&self.variant(shared, false, site)?.prepared),
+            (input, output),
+            site,
+        )
     }
 }
 
@@ -231,22 +202,22 @@ macro_rules! handle {
             /// Runs it. Collective.
             #[track_caller]
             pub fn run<'a>(
-                &'a self,
+                &self,
                 input: impl Into<Source<'a, T>>,
                 output: impl Into<Sink<'a, T>>,
             ) -> Result<()> {
                 self.handle.run(input.into(), output.into(), Location::caller())
             }
 
-            /// Starts it; nothing else may run on this communicator until it is finished.
-            /// Collective.
+            /// Starts it, and owns its buffers until it is waited for. Several calls may be under
+            /// way at once; all ranks start them in the same order. Collective.
             #[track_caller]
-            pub fn start<'a>(
-                &'a self,
-                input: impl Into<Source<'a, T>>,
-                output: impl Into<Sink<'a, T>>,
-            ) -> Result<InFlight<'a>> {
-                self.handle.start(input.into(), output.into(), Location::caller())
+            pub fn start<I: Lent<T>, O: Lent<T>>(
+                &self,
+                input: I,
+                output: O,
+            ) -> Result<Pending<T, I, O>> {
+                self.handle.start(input, output, Location::caller())
             }
 
             /// The algorithm that runs for these kinds of buffers. Collective on first use.

@@ -96,6 +96,17 @@ impl Communicator {
         Ok(Choice { chosen, reason: Reason::Default(Some("named by the caller".into())) })
     }
 
+    /// Whether 16-bit elements would be rounded more than once, so that the call must run in f32.
+    pub(super) fn widens(&self, call: &Call, shared: [bool; 2]) -> Result<bool> {
+        if !(call.dtype.is_half() && call.problem.collective.reduces()) {
+            return Ok(false);
+        }
+        match self.choice(call, shared)?.chosen {
+            Chosen::Planned(row) => Ok(!row.single_rounding),
+            Chosen::Native(_) => Ok(false),
+        }
+    }
+
     /// The algorithm that a call would use, and why, without running it.
     pub fn choice_for<T: Element>(
         &self,
@@ -127,7 +138,8 @@ impl Communicator {
         let nothing = Problem::new(Collective::Barrier, Sharding::even(0, self.ranks()));
         let locals = topology.peers(rank).len();
         Ok(Prepared {
-            plan: Rc::new(check_local(plan, &nothing, topology)?),
+            plan: check_local(plan, &nothing, topology)?,
+            shows_scratch: false,
             signature: Signature::new(&call.problem, call.dtype, call.op, native.name()),
             name: format!("{}/{}", call.problem.collective.name(), native.name()),
             element_bytes: call.dtype.bytes(),
@@ -142,12 +154,12 @@ impl Communicator {
         &self,
         call: &Call,
         native: Native,
-        prepared: &Prepared,
+        prepared: &Rc<Prepared>,
         buffers: (Source<'_, T>, Sink<'_, T>),
         site: &'static Location<'static>,
     ) -> Result<()> {
         let nothing = Buffers::separate(&[], &mut []);
-        self.execute(prepared, nothing, [Located::default(); 2], site)?;
+        self.context().run(prepared, nothing, [Located::default(); 2], site)?;
         let Some(library) = self.native() else {
             return Err(Error::internal(format!("{}: there is no MPI here", prepared.name)));
         };

@@ -5,14 +5,16 @@
 //! they do not match, ranks of a node get an error that names both calls, before any data moves.
 //!
 //! * `collectives`: the operations, one-shot, over plain slices or shared buffers.
+//! * `call`: a call prepared once and run many times; `pending`: started and waited for later.
 //! * `choice`: which algorithm a call takes, and calls that the MPI library itself serves.
-//! * `call`: a call prepared once and run many times, blocking or step by step.
 //! * `groups`: splitting, grids, agreeing on an error.
 
 mod call;
 mod choice;
 mod collectives;
+mod contributions;
 mod groups;
+mod pending;
 mod shared_vector;
 mod widen;
 
@@ -22,20 +24,21 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use call::{AllGather, AllReduce, AnyCall, InFlight, ReduceScatter};
+pub use call::{AllGather, AllReduce, AnyCall, ReduceScatter};
 pub use groups::Grid;
+pub use pending::{Lent, Pending};
 pub use shared_vector::SharedVector;
 
 use crate::element::Element;
 use crate::error::{Error, Result};
-use crate::executor::{self, Context, Prepared};
+use crate::executor::{Context, LANES, Prepared};
 use crate::plan::{Collective, Problem, check};
 use crate::reduce;
 use crate::select::{Chosen, Order, Table};
 use crate::sharding::Sharding;
 use crate::signature::{self, Signature};
 use crate::topology::Topology;
-use crate::transport::frame::{Buffers, Combine};
+use crate::transport::frame::Combine;
 use crate::transport::lane::Lane;
 use crate::transport::memory::{Allocation, Located, Registry, SharedBuffer};
 use crate::transport::wait::WaitPolicy;
@@ -115,7 +118,7 @@ impl Communicator {
         let flat = Context::new(
             transport,
             None,
-            Lane::alone(),
+            vec![Lane::alone()],
             Topology::flat(ranks),
             (0..ranks).collect(),
             registry.clone(),
@@ -136,11 +139,11 @@ impl Communicator {
             return Err(Error::internal("the communicator is in use before it is made"));
         };
         let (transport, wait) = (inner.context.transport, inner.context.wait);
-        let lane = match &leader.node {
-            Some(node) => Lane::new(&**node)?,
-            None => Lane::alone(),
+        let lanes = match &leader.node {
+            Some(node) => Lane::many(&**node, LANES)?,
+            None => (0..LANES).map(|_| Lane::alone()).collect(),
         };
-        let context = Context::new(transport, leader.node, lane, topology, world, registry, wait);
+        let context = Context::new(transport, leader.node, lanes, topology, world, registry, wait);
         Ok(Communicator::from_context(context, settings))
     }
 
@@ -159,7 +162,7 @@ impl Communicator {
         let context = Context::new(
             node,
             None,
-            Lane::alone(),
+            vec![Lane::alone()],
             Topology::flat(locals),
             (0..locals).collect(),
             registry.clone(),
@@ -208,7 +211,7 @@ impl Communicator {
 
     /// True for the first rank of the node that asks: it reports a failure for all of them.
     pub fn claim_report(&self) -> bool {
-        self.context().lane.claim()
+        self.context().lane().claim()
     }
 
     /// Tells the other ranks that this one failed, so that they stop waiting for it.
@@ -237,14 +240,14 @@ impl Communicator {
         let oldest = unused.first().map_or(0, |segment| segment.key);
         let fresh = context.registry.fresh_key(world_rank);
         let mine = Signature::shared_buffer(bytes);
-        signature::note_site(&context.lane, Location::caller());
+        signature::note_site(context.lane(), Location::caller());
         let key = |key| Located { key, offset: 0 };
-        context.lane.arrive_with(&mine.words(key(oldest), key(fresh)));
-        executor::wait_for_meet(context, "shared")?;
-        signature::compare(&mine, &context.lane, peers, context.calls())?;
-        let offered: Vec<[Located; 2]> = (0..context.lane.locals())
-            .filter(|&l| l != context.lane.local())
-            .map(|l| Signature::located(&context.lane.words_of(l)))
+        context.lane().arrive_with(&mine.words(key(oldest), key(fresh)));
+        context.wait_for_meet(0, "shared")?;
+        signature::compare(&mine, context.lane(), peers, context.calls())?;
+        let offered: Vec<[Located; 2]> = (0..context.lane().locals())
+            .filter(|&l| l != context.lane().local())
+            .map(|l| Signature::located(&context.lane().words_of(l)))
             .collect();
         if let Some(segment) = unused.first().filter(|_| offered.iter().all(|o| o[0].key == oldest))
         {
@@ -253,7 +256,7 @@ impl Communicator {
             buffer.as_mut_slice().fill(T::default());
             return Ok(buffer);
         }
-        let key = if context.lane.local() == 0 { fresh } else { offered[0][1].key };
+        let key = if context.lane().local() == 0 { fresh } else { offered[0][1].key };
         let segment = match &context.node {
             Some(node) => node.allocate(bytes, Parts::Each)?,
             None => Allocation::private(bytes)?,
@@ -274,7 +277,7 @@ impl Communicator {
             return Ok(ready.clone());
         }
         let ready = self.prepare(call, shared)?;
-        ready.prepared.reserve(self.context(), site)?;
+        ready.prepared.reserve(self.context(), 0, site)?;
         let mut kept = self.inner.prepared.borrow_mut();
         if kept.len() >= MOST_PREPARED {
             kept.clear();
@@ -300,8 +303,10 @@ impl Communicator {
             peer_bytes.map(|&r| [problem.input_len(r) * bytes, problem.output_len(r) * bytes]);
         let op = call.op.unwrap_or(crate::element::Op::Sum);
         let divisor = if op == crate::element::Op::Average { self.ranks() as f64 } else { 1.0 };
+        let shows_scratch = plan.scratch > 0 && plan.rounds.iter().any(|round| round.meet);
         let prepared = Prepared {
-            plan: Rc::new(plan),
+            plan,
+            shows_scratch,
             signature: Signature::new(problem, call.dtype, call.op, row.name),
             name: format!("{}/{}", problem.collective.name(), row.name),
             element_bytes: bytes,
@@ -315,16 +320,6 @@ impl Communicator {
     fn problem<T: Element>(&self, collective: Collective, sharding: &Sharding) -> Problem {
         let piece = (self.settings().piece_bytes / size_of::<T>()).max(1);
         Problem { piece, ..Problem::new(collective, sharding.clone()) }
-    }
-
-    fn execute(
-        &self,
-        prepared: &Prepared,
-        buffers: Buffers<'_>,
-        located: [Located; 2],
-        site: &'static Location<'static>,
-    ) -> Result<()> {
-        executor::Execution::start(self.context(), prepared, buffers, located, site)?.finish()
     }
 }
 

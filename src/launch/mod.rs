@@ -17,12 +17,14 @@
 //! | `OMPI_COMM_WORLD_SIZE`, `OMPI_COMM_WORLD_RANK` | Open MPI's mpirun | ranks are processes |
 //! | `PMI_SIZE`, `PMI_RANK` | MPICH's and Intel's mpiexec, Slurm's PMI-2 | the same |
 //! | `PMIX_RANK` | launchers with PMIx (`srun --mpi=pmix`, prrte) | the same |
+//! | `RANKWISE_TABLE` | the user | the table of measurements, where `--table` names none |
 
 #[cfg(feature = "mpi")]
 mod processes;
 mod report;
 mod threads;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub use threads::{threads, threads_on_nodes};
@@ -121,10 +123,20 @@ where
     }
 }
 
+/// The file of the table of measurements: the one named by the option, else by `RANKWISE_TABLE`,
+/// else none.
+pub fn table(option: Option<PathBuf>) -> Option<PathBuf> {
+    let named = || std::env::var_os("RANKWISE_TABLE").filter(|name| !name.is_empty());
+    option.or_else(|| named().map(PathBuf::from))
+}
+
 /// Reports a failure that came before the ranks existed, once for the job.
 pub fn refuse(error: &Error, launch: Option<&Launch>, output: Output) -> ExitCode {
     if launch.is_none_or(Launch::is_first) {
         report::failure(error, output);
+    } else {
+        // A launcher ends all processes with the first that fails: let the one that speaks finish.
+        std::thread::sleep(std::time::Duration::from_millis(500));
     }
     ExitCode::from(error.exit_code())
 }

@@ -5,12 +5,19 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::{Options, report, start_workers};
 use crate::communicator::{Communicator, Settings};
 use crate::error::{Error, Result};
 use crate::transport::Transport;
-use crate::transport::threads::ThreadTransport;
+use crate::transport::threads::{Failure, ThreadTransport};
+
+/// How long the other ranks of a failed job may take to notice, before the process ends anyway.
+const GRACE: Duration = Duration::from_secs(1);
+/// How often the process looks whether the job has failed.
+const LOOK: Duration = Duration::from_millis(50);
 
 thread_local! {
     /// Where and why this thread panicked, as the hook saw it.
@@ -35,11 +42,26 @@ where
     T: Send,
     F: Fn(&Communicator) -> Result<T> + Send + Sync,
 {
+    watched(nodes, settings, body, |_| {})
+}
+
+/// `watch` gets the place where the ranks report a failure, before they start.
+fn watched<T, F>(
+    nodes: &[usize],
+    settings: Settings,
+    body: F,
+    watch: impl FnOnce(Arc<Failure>),
+) -> Result<Vec<T>>
+where
+    T: Send,
+    F: Fn(&Communicator) -> Result<T> + Send + Sync,
+{
     if nodes.is_empty() {
         return Err(Error::input("a job has at least 1 rank"));
     }
     let endpoints = ThreadTransport::group(nodes.to_vec(), settings.timeout);
     let failure = Arc::clone(endpoints[0].failure());
+    watch(Arc::clone(&failure));
     let results: Vec<Result<T>> = std::thread::scope(|scope| {
         let body = &body;
         let handles: Vec<_> = endpoints
@@ -93,8 +115,30 @@ where
         None => vec![0; ranks],
     };
     start_workers(options.threads, ranks, ranks);
-    match threads_on_nodes(&nodes, options.settings, body) {
+    let (reported, output) = (Arc::new(AtomicBool::new(false)), options.output);
+    let theirs = Arc::clone(&reported);
+    let watch = |failure: Arc<Failure>| {
+        std::thread::spawn(move || end_stuck(&failure, &theirs, output));
+    };
+    match watched(&nodes, options.settings, body, watch) {
         Ok(_) => ExitCode::SUCCESS,
-        Err(error) => report::failure(&error, options.output),
+        Err(error) if reported.swap(true, Ordering::Relaxed) => ExitCode::from(error.exit_code()),
+        Err(error) => report::failure(&error, output),
+    }
+}
+
+/// A rank that computes, sleeps or hangs never learns that another one has failed, and a thread
+/// cannot be stopped from outside: then the process ends with the failure of the other one.
+fn end_stuck(failure: &Failure, reported: &AtomicBool, output: report::Output) {
+    let error = loop {
+        std::thread::sleep(LOOK);
+        if let Some(error) = failure.first() {
+            break error;
+        }
+    };
+    std::thread::sleep(GRACE);
+    if !reported.swap(true, Ordering::Relaxed) {
+        report::failure(&error, output);
+        std::process::exit(i32::from(error.exit_code()));
     }
 }

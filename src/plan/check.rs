@@ -40,6 +40,11 @@ pub fn check_algorithm(
         Some((rank, element)) if algorithm.single_rounding => {
             Err(PlanError { rank, place: None, fault: Fault::RoundedAgain(element) })
         }
-        _ => Ok(report),
+        _ => match report.other_tree {
+            Some((rank, element)) if algorithm.is_canonical(topology) => {
+                Err(PlanError { rank, place: None, fault: Fault::OtherTree(element) })
+            }
+            _ => Ok(report),
+        },
     }
 }

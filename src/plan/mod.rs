@@ -138,7 +138,8 @@ pub enum Step {
         /// Where the elements go.
         into: Slice,
     },
-    /// Combine operands element by element, folded from the first to the last, rounded once.
+    /// Combine operands element by element, by the canonical tree over their number (see
+    /// `table::Canonical`), rounded once.
     Reduce {
         /// At least one operand, all of the same length as `into`.
         sources: Vec<Operand>,

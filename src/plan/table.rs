@@ -42,10 +42,27 @@ pub struct Algorithm {
     /// order: 16-bit floats round once, and the bits are those of any other such row. The checker
     /// verifies it.
     pub single_rounding: bool,
+    /// Where its results are the canonical tree over all contributions. The checker verifies it.
+    pub canonical: Canonical,
     /// What it is good for, in a line.
     pub summary: &'static str,
     /// Makes the plan of a rank.
     pub build: Builder,
+}
+
+/// Where the bits of a reduction do not depend on the algorithm: every element of the result is
+/// the canonical tree over all contributions. `tree(a..b)` is the contribution of rank a if there
+/// is only that, else `tree(a..m) ⊕ tree(m..b)`, where m - a is the largest power of two below
+/// b - a. A step combines its operands by it, and an aligned group of ranks can combine its part
+/// of it beforehand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Canonical {
+    /// Its bits are its own.
+    Never,
+    /// Wherever it fits.
+    Always,
+    /// On nodes of consecutive ranks, as many on each, a power of two; at most as many on the last.
+    OnAlignedNodes,
 }
 
 const ANY: Needs = Needs {
@@ -82,12 +99,18 @@ const fn row(
         collective,
         Collective::ReduceScatter | Collective::AllGather | Collective::AllReduce
     );
-    Algorithm { name, collective, needs, in_place, single_rounding: false, summary, build }
+    let (single_rounding, canonical) = (false, Canonical::Never);
+    Algorithm { name, collective, needs, in_place, single_rounding, canonical, summary, build }
 }
 
 /// Marks a row whose reductions round once.
 const fn once(row: Algorithm) -> Algorithm {
-    Algorithm { single_rounding: true, ..row }
+    Algorithm { single_rounding: true, canonical: Canonical::Always, ..row }
+}
+
+/// Marks a row whose reductions make the canonical tree, in several steps.
+const fn tree(row: Algorithm, canonical: Canonical) -> Algorithm {
+    Algorithm { canonical, ..row }
 }
 
 #[rustfmt::skip] // a table is easier to read with one row a line
@@ -100,6 +123,8 @@ static ALGORITHMS: &[Algorithm] = &[
         "shared inputs on several nodes; least bytes on the network"),
     row(REDUCE_SCATTER, "hierarchical", ANY, hierarchical::reduce_scatter,
         "several ranks a node; least bytes on the network"),
+    tree(row(REDUCE_SCATTER, "hierarchical_ordered", ANY, hierarchical::reduce_scatter_ordered,
+        "several ranks a node; the canonical tree on aligned nodes"), Canonical::OnAlignedNodes),
     row(REDUCE_SCATTER, "halving", POWER_OF_TWO, halving::reduce_scatter,
         "recursive halving; few messages and least bytes"),
     row(REDUCE_SCATTER, "circulant", ANY, circulant::reduce_scatter,
@@ -132,8 +157,10 @@ static ALGORITHMS: &[Algorithm] = &[
         "shared inputs on several nodes; least bytes on the network"),
     row(ALL_REDUCE, "hierarchical", ANY, hierarchical::all_reduce,
         "several ranks a node; least bytes on the network"),
-    row(ALL_REDUCE, "doubling", POWER_OF_TWO, doubling::all_reduce,
-        "recursive doubling; fewest messages; short vectors"),
+    tree(row(ALL_REDUCE, "hierarchical_ordered", ANY, hierarchical::all_reduce_ordered,
+        "several ranks a node; the canonical tree on aligned nodes"), Canonical::OnAlignedNodes),
+    tree(row(ALL_REDUCE, "doubling", POWER_OF_TWO, doubling::all_reduce,
+        "recursive doubling; fewest messages; short vectors"), Canonical::Always),
     once(row(ALL_REDUCE, "bruck", ANY, bruck::all_reduce,
         "gathers all vectors, rounds once, in rank order; the shortest vectors on any placement")),
     row(ALL_REDUCE, "rabenseifner", POWER_OF_TWO, halving::all_reduce,
@@ -219,6 +246,15 @@ impl Algorithm {
     /// The plans of all ranks.
     pub fn plans(&self, problem: &Problem, topology: &Topology) -> Vec<Plan> {
         (0..topology.ranks()).map(|rank| self.plan(problem, topology, rank)).collect()
+    }
+
+    /// Whether its results are the canonical tree on this placement.
+    pub fn is_canonical(&self, topology: &Topology) -> bool {
+        match self.canonical {
+            Canonical::Never => false,
+            Canonical::Always => true,
+            Canonical::OnAlignedNodes => topology.is_aligned(),
+        }
     }
 
     /// Whether it may be used, and if not, why not and what to use instead. `shared_input` and
@@ -310,7 +346,8 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "reduce_scatter has no algorithm 'halvign'; choose one of direct, staged, \
-             hierarchical_direct, hierarchical, halving, circulant, pairwise, ring"
+             hierarchical_direct, hierarchical, hierarchical_ordered, halving, circulant, \
+             pairwise, ring"
         );
         let four = Problem::new(REDUCE_SCATTER, Sharding::even(12, 4));
         halving.fits(&four, &Topology::flat(4), false, false).unwrap();

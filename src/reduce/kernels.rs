@@ -1,8 +1,9 @@
 //! The loops of the reductions, written once and compiled three times.
 //!
-//! Two sources, the commonest case, are one fused loop. More are folded through a block of
-//! accumulators that stays in the first-level cache (256 × 4 or 8 bytes), so each source streams
-//! through once and memory sees `k` reads and one write an element.
+//! Operands are combined by the canonical tree (`plan::table::Canonical`): the largest power of two
+//! of them, and the rest. Up to four sources are one fused loop. More go through a stack of blocks
+//! that stays in the first-level cache, so each source streams through once and memory sees `k`
+//! reads and one write an element.
 //!
 //! Tried and slower: an inner loop over the sources for each element (the compiler cannot
 //! vectorise it for unknown `k`).
@@ -162,7 +163,10 @@ operator!(Min, min, false);
 operator!(Max, max, false);
 operator!(Average, add, true);
 
-const BLOCK: usize = 256;
+/// Elements of a block of partial results.
+const BLOCK: usize = 128;
+/// Levels of the tree: up to 2^16 sources.
+const LEVELS: usize = 17;
 
 /// The reduction of [`super::ReduceFn`], with its safety contract.
 #[inline(always)]
@@ -176,35 +180,74 @@ unsafe fn fold<T: Accumulate, O: Operator>(
     let finish = |wide: T::Wide| {
         T::narrow(if O::DIVIDES && divisor != 1.0 { T::divide(wide, divisor) } else { wide })
     };
-    if let [a, b] = *sources {
-        let (a, b) = (a.cast::<T>(), b.cast::<T>());
-        for i in 0..n {
-            // SAFETY: i < n, and the caller vouches for n elements behind each pointer.
-            unsafe {
-                let sum = O::apply::<T>((*a.add(i)).wide(), (*b.add(i)).wide());
-                into.add(i).write(finish(sum));
+    // SAFETY: i < n in all loops below; the caller vouches for n elements behind each pointer.
+    let read = |source: *const u8, i: usize| unsafe { *source.cast::<T>().add(i) }.wide();
+    // SAFETY: as above, and all sources of element i have been read.
+    let write = |i: usize, wide: T::Wide| unsafe { into.add(i).write(finish(wide)) };
+    let add = O::apply::<T>;
+    match *sources {
+        [a] => (0..n).for_each(|i| write(i, read(a, i))),
+        [a, b] => (0..n).for_each(|i| write(i, add(read(a, i), read(b, i)))),
+        [a, b, c] => {
+            (0..n).for_each(|i| write(i, add(add(read(a, i), read(b, i)), read(c, i))));
+        }
+        [a, b, c, d] => (0..n).for_each(|i| {
+            write(i, add(add(read(a, i), read(b, i)), add(read(c, i), read(d, i))));
+        }),
+        _ => {
+            assert!(sources.len() < 1 << (LEVELS - 1), "more sources than the tree has levels");
+            for start in (0..n).step_by(BLOCK) {
+                let len = BLOCK.min(n - start);
+                let block = tree::<T, O>(sources, len, |source, i| read(source, start + i));
+                (0..len).for_each(|i| write(start + i, block[i]));
             }
         }
-        return;
     }
-    let mut start = 0;
-    while start < n {
-        let len = BLOCK.min(n - start);
-        let mut block = [T::ZERO; BLOCK];
-        for (k, source) in sources.iter().enumerate() {
-            // SAFETY: start + len <= n, and the caller vouches for n elements.
-            let source = unsafe { source.cast::<T>().add(start) };
-            for (i, accumulator) in block.iter_mut().enumerate().take(len) {
-                // SAFETY: i < len; see above.
-                let value = unsafe { *source.add(i) }.wide();
-                *accumulator = if k == 0 { value } else { O::apply::<T>(*accumulator, value) };
-            }
+}
+
+/// One block of the tree over many sources: partial results of 1, 2, 4, … sources wait on a stack
+/// until their neighbour is there, as the ones of a binary counter do.
+#[inline(always)]
+fn tree<T: Accumulate, O: Operator>(
+    sources: &[*const u8],
+    len: usize,
+    read: impl Fn(*const u8, usize) -> T::Wide,
+) -> [T::Wide; BLOCK] {
+    let mut stack = [[T::ZERO; BLOCK]; LEVELS];
+    let mut height = 0;
+    for (count, pair) in sources.chunks(2).enumerate() {
+        let top = &mut stack[height];
+        match *pair {
+            [a, b] => (0..len).for_each(|i| top[i] = O::apply::<T>(read(a, i), read(b, i))),
+            [a] => (0..len).for_each(|i| top[i] = read(a, i)),
+            _ => {}
         }
-        for (i, &accumulator) in block.iter().enumerate().take(len) {
-            // SAFETY: start + i < n; all sources of this block have been read.
-            unsafe { into.add(start + i).write(finish(accumulator)) };
+        height += 1;
+        let is_whole = pair.len() == 2;
+        let merges = if is_whole { (count + 1).trailing_zeros() } else { 0 };
+        for _ in 0..merges {
+            height -= 1;
+            merge::<T, O>(&mut stack, height, len);
         }
-        start += len;
+    }
+    while height > 1 {
+        height -= 1;
+        merge::<T, O>(&mut stack, height, len);
+    }
+    stack[0]
+}
+
+/// Combines the partial result at `top` into the one below it.
+#[inline(always)]
+fn merge<T: Accumulate, O: Operator>(
+    stack: &mut [[T::Wide; BLOCK]; LEVELS],
+    top: usize,
+    len: usize,
+) {
+    let (below, above) = stack.split_at_mut(top);
+    let (left, right) = (&mut below[top - 1], &above[0]);
+    for (l, r) in left.iter_mut().zip(right).take(len) {
+        *l = O::apply::<T>(*l, *r);
     }
 }
 

@@ -1,10 +1,10 @@
-//! Reduction kernels: `into[i] = s₀[i] ⊕ s₁[i] ⊕ … ⊕ s_{k−1}[i]`, folded from left to right.
+//! Reduction kernels: `into[i] = s₀[i] ⊕ s₁[i] ⊕ … ⊕ s_{k−1}[i]`, by the canonical tree.
 //!
 //! One pass over `k` sources: `k` elements read and one written per result element, which is the
 //! least a reduction can move. 16-bit floats accumulate in f32 and are rounded once.
 //!
 //! `kernels` holds the loops, each compiled for AVX-512, AVX2 and the plain target and chosen at
-//! run time; the fold order per element is the same in all of them, so the bits are too.
+//! run time; the tree is the same in all of them, so the bits are too.
 //! `exact` holds order-independent sums.
 
 #![allow(unsafe_code)] // raw slices of several ranks meet here; see `ReduceFn`
@@ -96,6 +96,32 @@ mod tests {
                             }
                         });
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_is_the_canonical_tree() {
+        fn tree(values: &[f64]) -> f64 {
+            if let [one] = *values {
+                return one;
+            }
+            let (left, right) = values.split_at(values.len().next_power_of_two() / 2);
+            tree(left) + tree(right)
+        }
+        // Values of very different sizes: every order of additions has bits of its own.
+        let value = |r: usize, i: usize| {
+            let mixed = (r * 7919 + i * 104_729 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            (mixed >> 12) as f64 * 2f64.powi((mixed % 61) as i32 - 30)
+        };
+        for k in 1..=40 {
+            for n in [1, 127, 128, 129, 300] {
+                let sources: Vec<Vec<f64>> =
+                    (0..k).map(|r| (0..n).map(|i| value(r, i)).collect()).collect();
+                for (i, got) in run(Op::Sum, &sources, 1.0).into_iter().enumerate() {
+                    let column: Vec<f64> = sources.iter().map(|s| s[i]).collect();
+                    assert_eq!(got.to_bits(), tree(&column).to_bits(), "k={k} n={n} i={i}");
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! The lists follow measured crossings (one node: shared memory always; between nodes: few
 //! messages for short vectors, few bytes for long ones).
 
-use super::{Order, bytes_of, folds_once};
+use super::{Order, bytes_of, order_matters};
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::plan::table::{self, Algorithm};
@@ -26,7 +26,7 @@ fn preference(collective: Collective, bytes: usize, topology: &Topology) -> Vec<
         _ => vec!["direct", "staged"],
     };
     if nodes_share {
-        names.extend(["hierarchical_direct", "hierarchical"]);
+        names.extend(["hierarchical_direct", "hierarchical", "hierarchical_ordered"]);
     }
     names.extend(match collective {
         Collective::ReduceScatter if short => &["halving", "circulant", "pairwise"][..],
@@ -74,13 +74,9 @@ pub(super) fn usable(
     shared: [bool; 2],
     order: Order,
 ) -> Result<()> {
-    if folds_once(problem.collective, dtype, order) && !row.single_rounding {
-        let next = match dtype.is_half() {
-            true => "16-bit floats are rounded once",
-            false => "--order fastest allows that",
-        };
+    if order_matters(problem, dtype, order) && !row.is_canonical(topology) {
         return Err(Error::input(format!(
-            "{}/{} folds contributions in an order of its own; {next}",
+            "{}/{} combines contributions in an order of its own; --order fastest allows that",
             problem.collective.name(),
             row.name
         )));
@@ -122,7 +118,7 @@ mod tests {
                         for name in preference(collective, 4 * n, &topology) {
                             let known = table::of(collective).any(|row| row.name == name);
                             let special = ["direct", "staged", "hierarchical_direct"];
-                            let hierarchy = name == "hierarchical";
+                            let hierarchy = name.starts_with("hierarchical");
                             assert!(known || hierarchy || special.contains(&name), "{name}");
                         }
                         for shared in [[false; 2], [true, false], [false, true], [true; 2]] {
@@ -131,7 +127,7 @@ mod tests {
                                     first(&problem, DType::F32, &topology, shared, order).unwrap();
                                 row.fits(&problem, &topology, shared[0], shared[1]).unwrap();
                                 let free = !collective.reduces() || order == Order::Fastest;
-                                assert!(free || row.single_rounding);
+                                assert!(free || ranks <= 2 || row.is_canonical(&topology));
                             }
                         }
                     }

@@ -4,10 +4,10 @@
 //! wanted order and a [`Table`] of measurements, if there is one: the nearest measured row whose
 //! algorithm may be used here wins, else the built-in lists of `defaults`. It says why.
 //!
-//! In canonical order only algorithms that fold all contributions of an element at once, in rank
-//! order, may reduce floats: their results have the same bits on every placement. 16-bit floats
-//! are rounded once in any order. Integers wrap, so that every order gives the same bits and they
-//! may take any algorithm.
+//! In canonical order only algorithms whose results are the canonical tree over the contributions
+//! (`table::Canonical`) may reduce floats: the same bits on every placement. Of integers, which
+//! wrap, and of two contributions every order gives the same bits, so that those may take any
+//! algorithm.
 //!
 //! The MPI library's own collectives are candidates too ([`Native`]), with the limits that
 //! [`native_fits`] states.
@@ -29,7 +29,8 @@ use crate::topology::Topology;
 /// In which order contributions are combined.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Order {
-    /// Folded in rank order: the same bits whatever the algorithm, placement and transport.
+    /// By the canonical tree over the ranks: the same bits whatever the algorithm, placement and
+    /// transport.
     #[default]
     Canonical,
     /// Whatever is fastest.
@@ -87,6 +88,15 @@ impl Chosen {
         match self {
             Chosen::Planned(row) => row.name,
             Chosen::Native(native) => native.name(),
+        }
+    }
+
+    /// What it is good for, in a line.
+    pub fn summary(self) -> &'static str {
+        match self {
+            Chosen::Planned(row) => row.summary,
+            Chosen::Native(Native::Plain) => "the collective of the MPI library",
+            Chosen::Native(Native::Counts) => "MPI_Reduce_scatter with one count a rank",
         }
     }
 }
@@ -162,10 +172,14 @@ pub fn bytes_of(problem: &Problem, dtype: DType) -> usize {
     n.saturating_mul(dtype.bytes())
 }
 
-/// Whether every element must be made by one fold over all ranks.
-pub fn folds_once(collective: Collective, dtype: DType, order: Order) -> bool {
-    let is_float = matches!(dtype, DType::F32 | DType::F64);
-    collective.reduces() && (dtype.is_half() || is_float && order == Order::Canonical)
+/// Whether the bits of the result depend on the order of combining, and must not.
+pub fn order_matters(problem: &Problem, dtype: DType, order: Order) -> bool {
+    let canonical = problem.collective.reduces() && order == Order::Canonical;
+    canonical && is_float(dtype) && problem.ranks() > 2
+}
+
+fn is_float(dtype: DType) -> bool {
+    dtype.is_half() || matches!(dtype, DType::F32 | DType::F64)
 }
 
 /// Whether the MPI library's own collective may serve a call, and if not, why not.
@@ -175,17 +189,18 @@ pub fn folds_once(collective: Collective, dtype: DType, order: Order) -> bool {
 pub fn native_fits(native: Native, query: &Query<'_>) -> Result<()> {
     let (problem, dtype) = (query.problem, query.dtype);
     let collective = problem.collective;
-    let is_float = dtype.is_half() || matches!(dtype, DType::F32 | DType::F64);
     let extreme = matches!(query.op, Some(Op::Min | Op::Max));
     let lack = if !native.serves(collective) {
         "does not exist"
     } else if !query.native {
         "needs ranks started with mpirun, and a call that may block"
-    } else if folds_once(collective, dtype, query.order) {
+    } else if collective.reduces() && dtype.is_half() {
+        "has no 16-bit floats"
+    } else if order_matters(problem, dtype, query.order) {
         "combines floats in an order of its own; --order fastest allows that for f32 and f64"
     } else if collective.reduces() && query.op == Some(Op::Average) {
         "has no average"
-    } else if collective.reduces() && is_float && extreme {
+    } else if collective.reduces() && is_float(dtype) && extreme {
         "loses NaN in a minimum or maximum"
     } else if problem.overlap(0).is_some() {
         "cannot work in place"

@@ -12,7 +12,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::{Chosen, Native, Query, bytes_of, folds_once};
+use super::{Chosen, Native, Query, bytes_of, order_matters};
 use crate::error::{Error, Result};
 use crate::files::{self, FileRecord};
 use crate::plan::{Collective, table};
@@ -55,8 +55,8 @@ pub struct Row {
     pub buffers: String,
     /// Bytes of an element.
     pub dtype_bytes: usize,
-    /// `canonical` where each element must be made by one fold in rank order, `fastest` where it
-    /// need not; absent for both.
+    /// `canonical` where the order of combining matters to the bits, `fastest` where it does not
+    /// or is free; absent for both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<String>,
     /// Bytes of the whole vector that were measured.
@@ -103,8 +103,8 @@ struct Entry {
     algorithm: Chosen,
     runner_up: Option<Chosen>,
     shared: bool,
-    /// Whether it is for calls that fold once; `None` for all.
-    one_fold: Option<bool>,
+    /// Whether it is for calls whose order matters; `None` for all.
+    ordered: Option<bool>,
 }
 
 /// A checked table.
@@ -262,14 +262,14 @@ impl Table {
             Collective::Barrier => true,
             _ => shared == [true; 2],
         };
-        let one_fold = folds_once(collective, dtype, order);
+        let ordered = order_matters(problem, dtype, order);
         let (bytes, locals) = (bytes_of(problem, dtype), ranks_per_node(topology));
         let numbered = self.entries.iter().enumerate().filter(|(_, entry)| {
             entry.collective.same_kind(collective)
                 && entry.row.ranks == topology.ranks()
                 && entry.row.ranks_per_node == locals
                 && (entry.shared == rank_shared || collective.same_kind(Collective::Barrier))
-                && entry.one_fold.is_none_or(|only| only == one_fold)
+                && entry.ordered.is_none_or(|only| only == ordered)
         });
         let distance = |width: usize| width.abs_diff(dtype.bytes());
         let (index, entry) = numbered.min_by_key(|(_, entry)| {
@@ -298,7 +298,7 @@ impl Entry {
             "plain" => false,
             other => return Err(format!("buffers = '{other}': expected plain or shared")),
         };
-        let one_fold = match row.order.as_deref() {
+        let ordered = match row.order.as_deref() {
             None => None,
             Some("canonical") => Some(true),
             Some("fastest") => Some(false),
@@ -322,6 +322,6 @@ impl Entry {
         }
         let chosen = algorithm(&row.algorithm)?;
         let runner_up = row.runner_up.as_deref().map(algorithm).transpose()?;
-        Ok(Entry { row, collective, algorithm: chosen, runner_up, shared, one_fold })
+        Ok(Entry { row, collective, algorithm: chosen, runner_up, shared, ordered })
     }
 }

@@ -183,9 +183,9 @@ fn every_call_finds_an_algorithm_that_may_serve_it_whatever_the_table_says() {
 
 #[test]
 fn the_library_is_taken_where_it_changes_no_promise() {
-    let topology = Topology::one_node(2);
-    let problem = Problem::new(Collective::AllReduce, Sharding::even(256, 2));
-    let table = table(vec![row("all_reduce", 2, 2, "plain", "native")]);
+    let topology = Topology::one_node(4);
+    let problem = Problem::new(Collective::AllReduce, Sharding::even(256, 4));
+    let table = table(vec![row("all_reduce", 4, 4, "plain", "native")]);
     let native = |query: &Query<'_>| {
         matches!(choose(query, Some(&table)).unwrap().chosen, Chosen::Native(Native::Plain))
     };
@@ -201,10 +201,12 @@ fn the_library_is_taken_where_it_changes_no_promise() {
     assert!(!native(&Query { native: false, ..fastest }));
     let in_place = Problem { in_place: true, ..problem.clone() };
     assert!(!native(&Query { problem: &in_place, ..fastest }));
-    let uneven = Problem::new(Collective::ReduceScatter, Sharding::even(257, 2));
+    let uneven = Problem::new(Collective::ReduceScatter, Sharding::even(257, 4));
     let uneven = Query { order: Order::Fastest, op: Some(Op::Sum), ..query(&uneven, &topology) };
     assert!(native_fits(Native::Plain, &uneven).is_err());
     native_fits(Native::Counts, &uneven).unwrap();
+    let pair = (Problem::new(Collective::AllReduce, Sharding::even(8, 2)), Topology::one_node(2));
+    native_fits(Native::Plain, &query(&pair.0, &pair.1)).unwrap(); // a + b = b + a
 }
 
 #[test]

@@ -1,13 +1,11 @@
 //! The memory of one running collective: the buffers of this rank and of its node peers, and the
 //! only code that moves elements between them.
 //!
-//! A frame owns the [`Checked`] plan it runs and executes nothing but steps of that plan, so what
-//! the checker proved (ranges inside their buffers, disjoint writes, no peer's memory written and
+//! A frame executes nothing but steps of a [`Checked`] plan, so what the checker proved (ranges inside their buffers, disjoint writes, no peer's memory written and
 //! read in one epoch) holds for every pointer made here. Lengths are compared once more when a
 //! step runs, because buffers come from callers.
 
 use std::marker::PhantomData;
-use std::rc::Rc;
 
 use super::lane::Lane;
 use super::memory::Registered;
@@ -81,58 +79,46 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// Vectors that frames use again from call to call, so that a call allocates nothing.
+/// The memory of one call. Used again from call to call, so that a call allocates nothing.
 #[derive(Debug, Default)]
-pub struct FramePool {
+pub struct Frame {
+    /// Input, output and workspace of each rank of the node, as far as they are known.
     regions: Vec<[Region; 3]>,
+    local: usize,
+    element_bytes: usize,
     halves: Vec<*mut u8>,
     sources: Vec<*const u8>,
     messages: Vec<Message>,
 }
 
-/// One running collective's memory.
-#[derive(Debug)]
-pub struct Frame<'a> {
-    plan: Rc<Checked>,
-    pool: FramePool,
-    local: usize,
-    element_bytes: usize,
-    combine: Combine,
-    lent: PhantomData<Buffers<'a>>,
-}
-
-impl<'a> Frame<'a> {
-    /// The frame of `plan` over the caller's buffers and the lane's next half of workspace.
-    pub fn new(
-        plan: Rc<Checked>,
-        buffers: Buffers<'a>,
+impl Frame {
+    /// Takes on the caller's buffers and the next half of the lane's workspace, for `plan`.
+    /// Whoever lends keeps the buffers valid and untouched until [`Frame::give_back`].
+    pub(crate) fn lend(
+        &mut self,
+        plan: &Checked,
+        buffers: &Buffers<'_>,
         lane: &Lane,
         element_bytes: usize,
-        combine: Combine,
-        mut pool: FramePool,
-    ) -> Self {
-        pool.regions.clear();
-        pool.regions.resize(lane.locals(), [Region::EMPTY; 3]);
+    ) {
+        self.local = lane.local();
+        self.element_bytes = element_bytes;
+        self.regions.clear();
+        self.regions.resize(lane.locals(), [Region::EMPTY; 3]);
         if plan.scratch > 0 {
-            let bytes = lane.take_half(&mut pool.halves);
-            for (regions, &at) in pool.regions.iter_mut().zip(&pool.halves) {
+            let bytes = lane.take_half(&mut self.halves);
+            for (regions, &at) in self.regions.iter_mut().zip(&self.halves) {
                 regions[index(Buffer::Scratch)] = Region { at, bytes };
             }
         }
-        let own = &mut pool.regions[lane.local()];
+        let own = &mut self.regions[self.local];
         own[index(Buffer::Input)] = buffers.input;
         own[index(Buffer::Output)] = buffers.output;
-        Frame { plan, pool, local: lane.local(), element_bytes, combine, lent: PhantomData }
     }
 
-    /// The plan that runs.
-    pub fn plan(&self) -> &Checked {
-        &self.plan
-    }
-
-    /// Gives the vectors back for the next call.
-    pub fn into_pool(self) -> FramePool {
-        self.pool
+    /// Forgets all memory: no later step can reach it.
+    pub(crate) fn give_back(&mut self) {
+        self.regions.clear();
     }
 
     /// Tells where a peer's buffer lies: `offset` bytes into its part of a shared segment.
@@ -150,7 +136,7 @@ impl<'a> Frame<'a> {
         let Some(base) = segment.base_of(world_rank).filter(|_| fits) else { return false };
         // SAFETY: offset + bytes lie inside the peer's part, which is at least that long.
         let at = unsafe { base.as_ptr().add(offset) };
-        self.pool.regions[local][index(buffer)] = Region { at, bytes };
+        self.regions[local][index(buffer)] = Region { at, bytes };
         true
     }
 
@@ -160,34 +146,39 @@ impl<'a> Frame<'a> {
     /// If the slice is not inside the buffer: a defect, since the plan was checked.
     #[inline]
     fn at(&self, local: usize, slice: Slice) -> *mut u8 {
-        let region = self.pool.regions[local][index(slice.buffer)];
+        let region = self.regions[local][index(slice.buffer)];
         let (start, end) = (slice.start * self.element_bytes, slice.end() * self.element_bytes);
         assert!(end <= region.bytes, "{slice} lies outside a buffer of {} bytes", region.bytes);
         // SAFETY: start <= end <= bytes of the region.
         unsafe { region.at.add(start) }
     }
 
-    /// Runs the local steps of a round: copies, pulls and reductions.
-    pub fn run_local_steps(&mut self, round: usize, topology: &Topology) {
-        let plan = self.plan.clone();
+    /// Runs the local steps of a round of the plan it was lent for: copies, pulls and reductions.
+    pub fn run_local_steps(
+        &mut self,
+        plan: &Checked,
+        round: usize,
+        combine: Combine,
+        topology: &Topology,
+    ) {
         for step in &plan.rounds[round].steps {
             match step {
                 Step::Send { .. } | Step::Receive { .. } => {}
                 Step::Copy { from, into } => self.copy(self.local, *from, *into),
                 Step::Pull { peer, from, into } => self.copy(topology.local(*peer), *from, *into),
                 Step::Reduce { sources, into, last } => {
-                    let mut pointers = std::mem::take(&mut self.pool.sources);
+                    let mut pointers = std::mem::take(&mut self.sources);
                     pointers.clear();
                     pointers.extend(sources.iter().map(|operand| {
                         self.at(topology.local(operand.rank), operand.slice).cast_const()
                     }));
-                    let divisor = if *last { self.combine.divisor } else { 1.0 };
+                    let divisor = if *last { combine.divisor } else { 1.0 };
                     let at = self.at(self.local, *into);
                     // SAFETY: `at` compared all ranges with their buffers; `Checked` says that
                     // `into` overlaps no operand except one exactly, and that no rank writes any
                     // of this in this epoch; the kernel is that of the elements' type.
-                    unsafe { (self.combine.kernel)(&pointers, at, into.len, divisor) };
-                    self.pool.sources = pointers;
+                    unsafe { (combine.kernel)(&pointers, at, into.len, divisor) };
+                    self.sources = pointers;
                 }
             }
         }
@@ -206,14 +197,15 @@ impl<'a> Frame<'a> {
     /// Starts the messages of a round. False if it has none.
     pub fn post(
         &mut self,
+        plan: &Checked,
         round: usize,
         transport: &dyn Transport,
         tag: u16,
         posted: &mut Posted,
     ) -> Result<bool> {
-        let mut messages = std::mem::take(&mut self.pool.messages);
+        let mut messages = std::mem::take(&mut self.messages);
         messages.clear();
-        for step in &self.plan.rounds[round].steps {
+        for step in &plan.rounds[round].steps {
             let (peer, direction, slice) = match step {
                 Step::Send { to, from } => (*to, Direction::Send, *from),
                 Step::Receive { from, into } => (*from, Direction::Receive, *into),
@@ -224,14 +216,14 @@ impl<'a> Frame<'a> {
         }
         let some = !messages.is_empty();
         let result = if some {
-            // SAFETY: the ranges lie in buffers that the frame borrows; `Checked` says that no
+            // SAFETY: the ranges lie in buffers that were lent; `Checked` says that no
             // other step of the round writes them; the executor polls or cancels before it
             // leaves the round.
             unsafe { transport.post(tag, &messages, posted) }
         } else {
             Ok(())
         };
-        self.pool.messages = messages;
+        self.messages = messages;
         result.map(|()| some)
     }
 }

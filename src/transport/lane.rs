@@ -13,8 +13,8 @@
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use super::{Parts, Transport};
 use super::memory::{Allocation, Segment};
+use super::{Parts, Transport};
 use crate::error::Result;
 
 /// The words that ride on a flag line.
@@ -50,6 +50,8 @@ struct Note {
 pub struct Lane {
     /// `None` when the rank is alone on its node: then there is nobody to meet.
     boards: Option<Segment>,
+    /// Which of the boards of each rank is this lane's.
+    number: usize,
     local: usize,
     locals: usize,
     meets: Cell<u64>,
@@ -69,16 +71,27 @@ struct Scratch {
 }
 
 impl Lane {
-    /// A lane for the ranks of `node`, which share memory. Collective over them.
-    pub fn new(node: &dyn Transport) -> Result<Self> {
-        let boards = if node.ranks() > 1 { Some(node.allocate(size_of::<Board>(), Parts::Each)?) } else { None };
-        Ok(Lane { boards, local: node.rank(), locals: node.ranks(), ..Lane::alone() })
+    /// `many` lanes for the ranks of `node`, which share memory. Collective over them.
+    pub fn many(node: &dyn Transport, many: usize) -> Result<Vec<Self>> {
+        if node.ranks() == 1 {
+            return Ok((0..many).map(|_| Lane::alone()).collect());
+        }
+        let boards = node.allocate(many * size_of::<Board>(), Parts::Each)?;
+        let lane = |number| Lane {
+            boards: Some(boards.clone()),
+            number,
+            local: node.rank(),
+            locals: node.ranks(),
+            ..Lane::alone()
+        };
+        Ok((0..many).map(lane).collect())
     }
 
     /// A lane for a rank without node peers.
     pub fn alone() -> Self {
         Lane {
             boards: None,
+            number: 0,
             local: 0,
             locals: 1,
             meets: Cell::new(0),
@@ -105,9 +118,9 @@ impl Lane {
 
     fn board(&self, local: usize) -> Option<&Board> {
         let segment = self.boards.as_ref()?;
-        // SAFETY: the segment was allocated with the size of a board for each rank, zeroed (a
-        // valid board) and aligned to 64 bytes, and lives as long as `self`.
-        Some(unsafe { segment.base(local).cast::<Board>().as_ref() })
+        // SAFETY: the segment was allocated with a board for each rank and lane, zeroed (a valid
+        // board) and aligned to 64 bytes, and lives as long as `self`.
+        Some(unsafe { segment.base(local).cast::<Board>().add(self.number).as_ref() })
     }
 
     /// Arrives at the next meet, with words for the peers.

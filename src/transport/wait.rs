@@ -39,6 +39,11 @@ impl WaitPolicy {
         WaitPolicy { spins, limit }
     }
 
+    /// Looks at a flag in a tight loop before the first pause: about 0.1 µs, the time of a meet.
+    pub fn looks_at_once(&self) -> u32 {
+        if self.is_oversubscribed() { 1 } else { 64 }
+    }
+
     /// Whether ranks of this node share cores.
     pub fn is_oversubscribed(&self) -> bool {
         self.spins == SPINS_WHEN_SHARED

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 /// The binary under test.
 pub const RANKWISE: &str = env!("CARGO_BIN_EXE_rankwise");
@@ -64,4 +65,57 @@ pub fn assert_selftest_passes(command: &mut Command, ranks: u64, nodes: u64) {
     assert_eq!((number("ranks"), number("nodes")), (ranks, nodes), "ranks, nodes in {report}");
     assert_eq!(number("failed"), 0, "{report}");
     assert!(number("passed") > 0, "nothing was tested: {report}");
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code; -1 after a signal.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// The lines on standard error that rankwise wrote, without the banners of a launcher.
+    pub lines: Vec<String>,
+    /// All of standard error.
+    pub stderr: String,
+    /// From start to end.
+    pub time: Duration,
+}
+
+/// Runs `command` to its end.
+pub fn ended(command: &mut Command) -> Ended {
+    let start = Instant::now();
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?} does not start: {e}"));
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let ours = stderr.lines().filter(|line| line.starts_with("rankwise:"));
+    Ended {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        lines: ours.map(str::to_string).collect(),
+        stderr,
+        time: start.elapsed(),
+    }
+}
+
+/// Runs rankwise on `ranks` ranks: as threads, or as processes if there is MPI.
+pub fn rankwise(processes: bool, ranks: usize, arguments: &[&str]) -> Command {
+    let mut command = if processes {
+        let mut command = mpirun(120);
+        command.args(["-n", &ranks.to_string(), RANKWISE]);
+        command
+    } else {
+        let mut command = limited(120, RANKWISE);
+        command.args(["--ranks", &ranks.to_string()]);
+        command
+    };
+    command.args(arguments);
+    command
+}
+
+/// Why no ranks can be processes here, if so.
+pub fn no_mpi() -> Option<String> {
+    if !cfg!(feature = "mpi") {
+        return Some("built without MPI".into());
+    }
+    missing(&["mpirun", "timeout"]).map(|program| format!("there is no `{program}` here"))
 }

@@ -20,13 +20,14 @@
 //! all_gather, where an algorithm that ignores placement sends up to k (p-k)/p n; in an all_reduce
 //! 2 (N-1)/N n. Rounds between nodes: ceil(log2 N) each way; the inner algorithm is recursive
 //! halving and doubling if N is a power of two, circulant and Bruck otherwise. Workspace: two to
-//! three stations of n/L elements, and two pieces. Any placement: uneven nodes (ranks beyond L work
+//! three stations of n/L elements, and two pieces. The `_ordered` rows exchange pairwise between
+//! nodes instead and combine all nodes in one step. Any placement: uneven nodes (ranks beyond L work
 //! in their node only), round-robin, one node. The `_direct` rows read inputs of peers in place.
 
 use super::embed::{Names, Place, embed};
 use super::{
-    Builder, binomial, bruck, circulant, copy, direct, dissemination, doubling, halving, pull,
-    staged,
+    Builder, binomial, bruck, circulant, copy, direct, dissemination, doubling, halving, pairwise,
+    pull, staged,
 };
 use crate::plan::{Collective, Plan, Problem, Slice, Step};
 use crate::sharding::Sharding;
@@ -181,12 +182,20 @@ fn copy_or_pull(rank: usize, peer: usize, from: Slice, into: Slice) -> Step {
 
 /// Node, lane, node; inside the nodes through the workspace.
 pub fn reduce_scatter(problem: &Problem, topology: &Topology, rank: usize) -> Plan {
-    reduce_scatter_by(staged::reduce_scatter, problem, topology, rank)
+    let across = reduce_scatter_across(topology.nodes());
+    reduce_scatter_by(staged::reduce_scatter, across, problem, topology, rank)
+}
+
+/// Node, lane, node; one step over all nodes, so that aligned nodes make the canonical tree.
+pub fn reduce_scatter_ordered(problem: &Problem, topology: &Topology, rank: usize) -> Plan {
+    let across = pairwise::reduce_scatter;
+    reduce_scatter_by(staged::reduce_scatter, across, problem, topology, rank)
 }
 
 /// Node, lane, node; inside the nodes straight from the inputs.
 pub fn reduce_scatter_direct(problem: &Problem, topology: &Topology, rank: usize) -> Plan {
-    let mut plan = reduce_scatter_by(direct::reduce_scatter_open, problem, topology, rank);
+    let (node, across) = (direct::reduce_scatter_open, reduce_scatter_across(topology.nodes()));
+    let mut plan = reduce_scatter_by(node, across, problem, topology, rank);
     // Inputs must stay until the peers have read them. Where shards change hands at the end, there
     // is a meet already; without node peers nobody reads.
     if topology.peers(rank).len() == topology.min_locals() && topology.nodes() < topology.ranks() {
@@ -195,10 +204,16 @@ pub fn reduce_scatter_direct(problem: &Problem, topology: &Topology, rank: usize
     plan
 }
 
-fn reduce_scatter_by(node: Builder, problem: &Problem, topology: &Topology, rank: usize) -> Plan {
+fn reduce_scatter_by(
+    node: Builder,
+    over_nodes: Builder,
+    problem: &Problem,
+    topology: &Topology,
+    rank: usize,
+) -> Plan {
     let (lanes, nodes) = (Lanes::new(problem, topology, rank), topology.nodes());
     if nodes == topology.ranks() {
-        return reduce_scatter_across(nodes)(problem, topology, rank);
+        return over_nodes(problem, topology, rank);
     }
     let mut plan = Plan::new(rank);
     let partial = station(&mut plan, lanes.max_lane());
@@ -213,7 +228,7 @@ fn reduce_scatter_by(node: Builder, problem: &Problem, topology: &Topology, rank
     let across =
         |lane| Problem { sharding: lanes.across(lane), in_place: false, ..problem.clone() };
     let own = Place::at(if lanes.is_uneven() { result } else { output });
-    exchange(&mut plan, &lanes, across, reduce_scatter_across(nodes), (Place::at(partial), own));
+    exchange(&mut plan, &lanes, across, over_nodes, (Place::at(partial), own));
 
     if lanes.is_uneven() {
         let lane = topology.local(rank) % lanes.lanes;
@@ -267,18 +282,31 @@ pub fn all_gather(problem: &Problem, topology: &Topology, rank: usize) -> Plan {
 
 /// Node, lane, node; inside the nodes through the workspace.
 pub fn all_reduce(problem: &Problem, topology: &Topology, rank: usize) -> Plan {
-    all_reduce_by(staged::reduce_scatter, problem, topology, rank)
+    let across = all_reduce_across(topology.nodes());
+    all_reduce_by(staged::reduce_scatter, across, problem, topology, rank)
+}
+
+/// Node, lane, node; one step over all nodes, so that aligned nodes make the canonical tree.
+pub fn all_reduce_ordered(problem: &Problem, topology: &Topology, rank: usize) -> Plan {
+    all_reduce_by(staged::reduce_scatter, pairwise::all_reduce, problem, topology, rank)
 }
 
 /// Node, lane, node; inside the nodes straight from the inputs.
 pub fn all_reduce_direct(problem: &Problem, topology: &Topology, rank: usize) -> Plan {
-    all_reduce_by(direct::reduce_scatter_open, problem, topology, rank)
+    let across = all_reduce_across(topology.nodes());
+    all_reduce_by(direct::reduce_scatter_open, across, problem, topology, rank)
 }
 
-fn all_reduce_by(node: Builder, problem: &Problem, topology: &Topology, rank: usize) -> Plan {
+fn all_reduce_by(
+    node: Builder,
+    over_nodes: Builder,
+    problem: &Problem,
+    topology: &Topology,
+    rank: usize,
+) -> Plan {
     let (lanes, nodes) = (Lanes::new(problem, topology, rank), topology.nodes());
     if nodes == topology.ranks() {
-        return all_reduce_across(nodes)(problem, topology, rank);
+        return over_nodes(problem, topology, rank);
     }
     let n = problem.sharding.n();
     let parts = Sharding::even(n, lanes.lanes);
@@ -301,7 +329,7 @@ fn all_reduce_by(node: Builder, problem: &Problem, topology: &Topology, rank: us
         Problem { sharding, in_place: true, ..problem.clone() }
     };
     let places = (Place::at(partial), Place::at(partial));
-    exchange(&mut plan, &lanes, across, all_reduce_across(nodes), places);
+    exchange(&mut plan, &lanes, across, over_nodes, places);
 
     let places = (Place::at(partial), Place::at(Slice::output(0..n)));
     let in_node = in_node(Collective::AllGather);

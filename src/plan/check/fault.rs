@@ -133,6 +133,8 @@ pub enum Fault {
     OtherOrder(Element),
     /// The row says that results are rounded once, and this element is not.
     RoundedAgain(Element),
+    /// The row says that results are the canonical tree over all contributions; this one is not.
+    OtherTree(Element),
     /// A message has another length on the other side.
     Message {
         /// The sender.
@@ -238,6 +240,9 @@ impl fmt::Display for Fault {
             }
             Fault::RoundedAgain(element) => {
                 write!(f, "{element} is not the fold of all contributions in one step, in order")
+            }
+            Fault::OtherTree(element) => {
+                write!(f, "{element} is not the canonical tree over all contributions")
             }
             Fault::Message { from, sent, expected } => {
                 write!(f, "expects {expected} elements of rank {from}, which sends {sent}")

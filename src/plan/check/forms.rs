@@ -2,6 +2,8 @@
 //!
 //! A form is a contribution (a leaf) or the fold of several forms; equal forms have equal numbers,
 //! so that equal numbers mean equal bits. Making a form costs O(operands + p / 64) the first time.
+//! Beside it stands its tree: a step combines its operands by the canonical tree, so several steps
+//! can make the tree that one step over all contributions makes.
 
 use std::collections::BTreeMap;
 
@@ -26,6 +28,11 @@ pub(super) struct Forms {
     folds: BTreeMap<Box<[Form]>, Form>,
     /// The fold of all leaves in rank order.
     in_order: Box<[Form]>,
+    /// For each form its tree of pairs. The tree of leaf r is r.
+    trees: Vec<u32>,
+    pairs: BTreeMap<(u32, u32), u32>,
+    /// The canonical tree over all leaves.
+    canonical: u32,
     recent: (Vec<Form>, Form),
 }
 
@@ -40,13 +47,30 @@ impl Forms {
             bits[rank / 64] |= 1 << (rank % 64);
             bits.into()
         };
-        Forms {
+        let mut forms = Forms {
             ranks,
             contributions: (0..ranks).map(leaf).collect(),
             folds: BTreeMap::new(),
             in_order: (0..ranks).map(small).collect(),
+            trees: (0..ranks).map(small).collect(),
+            pairs: BTreeMap::new(),
+            canonical: 0,
             recent: (Vec::new(), 0),
+        };
+        let leaves = forms.trees.clone();
+        forms.canonical = forms.tree(&leaves);
+        forms
+    }
+
+    /// The canonical tree over `operands`: the largest power of two of them, and the rest.
+    fn tree(&mut self, operands: &[u32]) -> u32 {
+        if let [single] = *operands {
+            return single;
         }
+        let (left, right) = operands.split_at(operands.len().next_power_of_two() / 2);
+        let pair = (self.tree(left), self.tree(right));
+        let next = small(self.ranks + self.pairs.len());
+        *self.pairs.entry(pair).or_insert(next)
     }
 
     /// The fold of `operands`; on failure the rank that contributes twice.
@@ -81,6 +105,9 @@ impl Forms {
         }
         let form = small(self.contributions.len());
         self.contributions.push(all.into());
+        let trees: Vec<u32> = operands.iter().map(|&o| self.trees[o as usize]).collect();
+        let tree = self.tree(&trees);
+        self.trees.push(tree);
         self.folds.insert(operands.into(), form);
         Ok(form)
     }
@@ -94,6 +121,11 @@ impl Forms {
     /// Whether it is all contributions folded in one step in rank order.
     pub(super) fn is_once_in_order(&self, form: Form) -> bool {
         self.ranks == 1 || self.folds.get(&self.in_order) == Some(&form)
+    }
+
+    /// Whether it is the canonical tree over all contributions, in however many steps.
+    pub(super) fn is_canonical(&self, form: Form) -> bool {
+        self.trees[form as usize] == self.canonical
     }
 
     /// The rank, if the form is a contribution alone.

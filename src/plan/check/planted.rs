@@ -1,6 +1,7 @@
 //! Planted bugs: the checker must find every one of them, and name the right place.
 
 use super::*;
+use crate::plan::table::{Algorithm, Canonical};
 use crate::plan::{Collective, Operand, Plan, Slice, Step, table};
 use crate::sharding::Sharding;
 
@@ -220,6 +221,17 @@ fn a_false_claim_of_single_rounding_is_found() {
     let problem = Problem::new(Collective::ReduceScatter, Sharding::even(4, 3));
     let said = check_algorithm(&claims, &problem, &Topology::flat(3)).unwrap_err();
     let expected = "rank 0: out[0] is not the fold of all contributions in one step, in order";
+    assert_eq!(said.to_string(), expected);
+}
+
+#[test]
+fn a_false_claim_of_the_canonical_tree_is_found() {
+    let row = table::find(Collective::AllReduce, "hierarchical_ordered").unwrap();
+    let claims = Algorithm { canonical: Canonical::Always, ..*row };
+    let problem = Problem::new(Collective::AllReduce, Sharding::even(4, 6));
+    check_algorithm(&claims, &problem, &Topology::blocks(6, 4)).unwrap();
+    let said = check_algorithm(&claims, &problem, &Topology::blocks(6, 3)).unwrap_err();
+    let expected = "rank 0: out[0] is not the canonical tree over all contributions";
     assert_eq!(said.to_string(), expected);
 }
 

@@ -20,6 +20,8 @@ pub struct Report {
     pub ranks: Vec<Traffic>,
     /// The first element of a result that is not one fold of all contributions in rank order.
     pub rounded_again: Option<(usize, Element)>,
+    /// The first element of a result that is not the canonical tree over all contributions.
+    pub other_tree: Option<(usize, Element)>,
 }
 
 impl Report {
@@ -56,9 +58,9 @@ pub fn check_all(
     let mut replay = Replay::new(plans, problem, topology);
     replay.shared = [shared_input, shared_output];
     replay.run()?;
-    let rounded_again = replay.results()?;
+    let [rounded_again, other_tree] = replay.results()?;
     let ranks = plans.iter().map(|plan| traffic(plan, topology)).collect();
-    Ok(Report { ranks, rounded_again })
+    Ok(Report { ranks, rounded_again, other_tree })
 }
 
 /// No epoch, no round, no step.

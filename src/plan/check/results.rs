@@ -7,9 +7,10 @@ use crate::plan::{Buffer, Collective};
 
 impl Replay<'_> {
     /// Compares what the ranks have with what they should have. Returns the first element that is
-    /// not one fold of all contributions in rank order.
-    pub(super) fn results(&mut self) -> Result<Option<(usize, Element)>, PlanError> {
-        let mut again = None;
+    /// not one fold of all contributions in rank order, and the first that is not the canonical
+    /// tree over them.
+    pub(super) fn results(&mut self) -> Result<[Option<(usize, Element)>; 2], PlanError> {
+        let (mut again, mut other_tree) = (None, None);
         for rank in 0..self.plans.len() {
             let early = self.heard.get(rank).and_then(|heard| heard.iter().position(|h| !h));
             if let Some(other) = early {
@@ -26,9 +27,12 @@ impl Replay<'_> {
                 if again.is_none() && !self.forms.is_once_in_order(value.form) {
                     again = Some((rank, element));
                 }
+                if other_tree.is_none() && !self.forms.is_canonical(value.form) {
+                    other_tree = Some((rank, element));
+                }
             }
         }
-        Ok(again.filter(|_| self.problem.collective.reduces()))
+        Ok([again, other_tree].map(|first| first.filter(|_| self.problem.collective.reduces())))
     }
 
     fn compare(

@@ -1,0 +1,356 @@
+//! Runs checked plans, step by step, without blocking.
+//!
+//! A [`Work`] is one call on its way: a small state machine that goes as far as it can and
+//! returns. Blocking calls run one work to its end; started calls stay in the [`Context`], which
+//! moves them on from every wait of every call of this communicator. Each waits with a limit, and
+//! says who is missing when the limit is over.
+//!
+//! * **Lanes.** Blocking calls use lane 0, one after another. Started calls take lanes
+//!   1 … [`STARTED`] in turn, the same on every rank, because all ranks start calls in the same
+//!   order. A lane has its own flag lines, workspace and message tag, so calls cannot mix.
+//! * **Agreement.** The first meet of a call compares signatures and learns where peers' buffers
+//!   lie, so no element moves between ranks of a node before they agree.
+//! * **Allocation.** None after the first run: plans, vectors and workspace are reused.
+
+mod work;
+
+use std::cell::{Cell, RefCell};
+use std::panic::Location;
+use std::rc::Rc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::check::Checked;
+use crate::signature::{self, Signature};
+use crate::topology::Topology;
+use crate::transport::Transport;
+use crate::transport::frame::{Buffers, Combine};
+use crate::transport::lane::Lane;
+use crate::transport::memory::{Located, Registry};
+use crate::transport::wait::{Wait, WaitPolicy};
+
+use work::Work;
+
+/// The most started calls under way at once on a communicator; starting one more first waits for
+/// the oldest.
+pub const STARTED: usize = 8;
+/// Lanes of a communicator.
+pub const LANES: usize = 1 + STARTED;
+/// Looks of a wait between two moves of the other calls.
+const LOOKS_BETWEEN_MOVES: u32 = 16;
+
+/// Everything the calls of one communicator share.
+#[derive(Debug)]
+pub struct Context {
+    /// Messages between all ranks.
+    pub transport: Box<dyn Transport>,
+    /// The ranks of the own node; `None` for a rank alone on its node.
+    pub node: Option<Box<dyn Transport>>,
+    /// Where the ranks of the node meet: lane 0 for blocking calls, the others for started ones.
+    pub lanes: Vec<Lane>,
+    /// Where all ranks live.
+    pub topology: Topology,
+    /// The world rank of each rank.
+    pub world: Vec<usize>,
+    /// Shared segments of this process.
+    pub registry: Rc<Registry>,
+    /// How to wait.
+    pub wait: WaitPolicy,
+    calls: Cell<u64>,
+    starts: Cell<u64>,
+    /// Set when a call was given up: peers may still wait in it.
+    broken: Cell<bool>,
+    /// The work of each lane, while it is under way.
+    under_way: [RefCell<Option<Box<Work>>>; LANES],
+    /// Works that are done, to be used again.
+    spare: RefCell<Vec<Box<Work>>>,
+}
+
+/// A started call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ticket {
+    lane: usize,
+    start: u64,
+}
+
+impl Context {
+    /// A context that has run nothing yet.
+    pub fn new(
+        transport: Box<dyn Transport>,
+        node: Option<Box<dyn Transport>>,
+        lanes: Vec<Lane>,
+        topology: Topology,
+        world: Vec<usize>,
+        registry: Rc<Registry>,
+        wait: WaitPolicy,
+    ) -> Self {
+        Context {
+            transport,
+            node,
+            lanes,
+            topology,
+            world,
+            registry,
+            wait,
+            calls: Cell::new(0),
+            starts: Cell::new(0),
+            broken: Cell::new(false),
+            under_way: Default::default(),
+            spare: RefCell::default(),
+        }
+    }
+
+    /// This rank.
+    pub fn rank(&self) -> usize {
+        self.transport.rank()
+    }
+
+    /// The lane of blocking calls.
+    pub fn lane(&self) -> &Lane {
+        &self.lanes[0]
+    }
+
+    /// How many collectives have been started.
+    pub fn calls(&self) -> u64 {
+        self.calls.get()
+    }
+
+    /// The ranks of this node.
+    pub fn peers(&self) -> &[usize] {
+        self.topology.peers(self.rank())
+    }
+
+    /// Runs a call to its end.
+    pub fn run(
+        &self,
+        prepared: &Rc<Prepared>,
+        buffers: Buffers<'_>,
+        located: [Located; 2],
+        site: &'static Location<'static>,
+    ) -> Result<()> {
+        let mut work = self.begin(0, prepared, &buffers, located, site)?;
+        let result = self.complete(&mut work);
+        self.end(work, &result);
+        result
+    }
+
+    /// Starts a call and goes as far as possible without waiting.
+    ///
+    /// The caller keeps the buffers valid and untouched until [`Context::wait`] or
+    /// [`Context::give_up`] has returned for the ticket.
+    pub fn start(
+        &self,
+        prepared: &Rc<Prepared>,
+        buffers: &Buffers<'_>,
+        located: [Located; 2],
+        site: &'static Location<'static>,
+    ) -> Result<Ticket> {
+        let start = self.starts.get();
+        let lane = 1 + (start % STARTED as u64) as usize;
+        self.finish_lane(lane)?;
+        prepared.reserve(self, lane, site)?;
+        let mut work = self.begin(lane, prepared, buffers, located, site)?;
+        self.starts.set(start + 1);
+        work.start = start;
+        let ticket = Ticket { lane, start };
+        match work.advance(self) {
+            Ok(_) => *self.under_way[lane].borrow_mut() = Some(work),
+            Err(error) => {
+                let result = Err(error);
+                self.end(work, &result);
+                return result.map(|()| ticket);
+            }
+        }
+        Ok(ticket)
+    }
+
+    /// Goes on with all started calls. True once the call of the ticket is done.
+    pub fn test(&self, ticket: Ticket) -> Result<bool> {
+        self.move_others()?;
+        Ok(self.is_done(ticket))
+    }
+
+    /// Waits for the call of the ticket.
+    pub fn wait(&self, ticket: Ticket) -> Result<()> {
+        if self.is_done(ticket) { Ok(()) } else { self.finish_lane(ticket.lane) }
+    }
+
+    /// Gives a started call up, so that its buffers are the caller's again. The communicator
+    /// refuses further calls, since peers may wait in this one for ever.
+    pub fn give_up(&self, ticket: Ticket) {
+        if !self.is_done(ticket) {
+            if let Some(work) = self.under_way[ticket.lane].take() {
+                self.end(work, &Err(Error::internal("given up")));
+            }
+        }
+    }
+
+    fn is_done(&self, ticket: Ticket) -> bool {
+        self.under_way[ticket.lane].borrow().as_ref().is_none_or(|work| work.start != ticket.start)
+    }
+
+    /// Waits for whatever is under way on a lane.
+    fn finish_lane(&self, lane: usize) -> Result<()> {
+        let Some(mut work) = self.under_way[lane].take() else { return Ok(()) };
+        let result = self.complete(&mut work);
+        self.end(work, &result);
+        result
+    }
+
+    fn begin(
+        &self,
+        lane: usize,
+        prepared: &Rc<Prepared>,
+        buffers: &Buffers<'_>,
+        located: [Located; 2],
+        site: &'static Location<'static>,
+    ) -> Result<Box<Work>> {
+        if self.broken.get() {
+            let what = format!(
+                "{} at {site}: an earlier collective of this communicator failed or was given up; \
+                 use another communicator",
+                prepared.name
+            );
+            return Err(Error::internal(what).on_rank(self.rank()));
+        }
+        self.calls.set(self.calls.get() + 1);
+        let mut work = self.spare.borrow_mut().pop().unwrap_or_default();
+        work.begin(self, lane, prepared, buffers, located, site);
+        Ok(work)
+    }
+
+    /// Waits until a work is done, and moves the others on meanwhile.
+    fn complete(&self, work: &mut Work) -> Result<()> {
+        let mut wait = Wait::new(self.wait);
+        let mut before = work.place();
+        let mut looks = 0;
+        while !work.advance(self)? {
+            if before != work.place() {
+                before = work.place();
+                wait = Wait::new(self.wait);
+            }
+            looks += 1;
+            if looks % LOOKS_BETWEEN_MOVES == 0 {
+                self.move_others()?;
+            }
+            self.pause(&mut wait, || work.describe(self))?;
+        }
+        Ok(())
+    }
+
+    /// Goes on with all started calls.
+    fn move_others(&self) -> Result<()> {
+        if self.starts.get() == 0 {
+            return Ok(());
+        }
+        for lane in &self.under_way[1..] {
+            // Taken out while it moves: moving never starts or finishes another call.
+            let Some(mut work) = lane.take() else { continue };
+            match work.advance(self) {
+                Ok(false) => *lane.borrow_mut() = Some(work),
+                Ok(true) => self.end(work, &Ok(())),
+                Err(error) => {
+                    let result = Err(error);
+                    self.end(work, &result);
+                    return result;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a work away; one that failed gives up what is under way and breaks the communicator.
+    fn end(&self, mut work: Box<Work>, result: &Result<()>) {
+        if result.is_err() {
+            work.cancel(self);
+            self.broken.set(true);
+        }
+        self.spare.borrow_mut().push(work);
+    }
+
+    /// One look of a wait: fails when a peer has failed or the limit is over.
+    fn pause(&self, wait: &mut Wait, describe: impl FnOnce() -> String) -> Result<()> {
+        if !wait.pause() {
+            let what = format!(
+                "{}: waited {:.1} s; a rank may be stuck or gone, or raise --timeout",
+                describe(),
+                wait.waited().as_secs_f64(),
+            );
+            return Err(Error::new(ErrorKind::Timeout, what).on_rank(self.rank()));
+        }
+        match wait.is_long().then(|| self.transport.peer_failure()).flatten() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until all ranks of the node have arrived on a lane.
+    pub fn wait_for_meet(&self, lane: usize, name: &str) -> Result<()> {
+        let mut wait = Wait::new(self.wait);
+        while !self.lanes[lane].all_arrived() {
+            self.move_others()?;
+            self.pause(&mut wait, || {
+                format!("{name}, collective no. {}, for {}", self.calls(), self.absent(lane))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The ranks that have not arrived on a lane, in words.
+    fn absent(&self, lane: usize) -> String {
+        let ranks: Vec<usize> =
+            self.lanes[lane].missing().into_iter().map(|local| self.peers()[local]).collect();
+        format!("ranks {ranks:?}")
+    }
+}
+
+/// What a call needs beside its buffers. Made once for many calls.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The plan of this rank.
+    pub plan: Checked,
+    /// What peers must agree on.
+    pub signature: Signature,
+    /// The name for messages: `all_reduce/ring`.
+    pub name: String,
+    /// Bytes of one element.
+    pub element_bytes: usize,
+    /// How elements are combined.
+    pub combine: Combine,
+    /// Whether peers' inputs and outputs are read in place.
+    pub reads_peers: [bool; 2],
+    /// Bytes of the input and output of each rank of the node.
+    pub peer_bytes: Vec<[usize; 2]>,
+    /// Whether peers read this rank's workspace.
+    pub shows_scratch: bool,
+}
+
+impl Prepared {
+    /// Bytes of workspace that the plan needs.
+    fn scratch_bytes(&self) -> usize {
+        self.plan.scratch * self.element_bytes
+    }
+
+    /// Arrives at the first meet of a call, with what peers must know.
+    fn arrive(&self, lane: &Lane, located: [Located; 2], site: &'static Location<'static>) {
+        signature::note_site(lane, site);
+        lane.arrive_with(&self.signature.words(located[0], located[1]));
+    }
+
+    /// Makes the workspace of a lane large enough. Collective over the node: the ranks compare
+    /// signatures first, so a disagreement is found here and not in a hang.
+    pub fn reserve(
+        &self,
+        context: &Context,
+        lane: usize,
+        site: &'static Location<'static>,
+    ) -> Result<()> {
+        let place = &context.lanes[lane];
+        if place.has_scratch(self.scratch_bytes()) {
+            return Ok(());
+        }
+        self.arrive(place, [Located::default(); 2], site);
+        context.wait_for_meet(lane, &self.name)?;
+        signature::compare(&self.signature, place, context.peers(), context.calls())?;
+        place.grow_scratch(context.node.as_deref(), self.scratch_bytes())
+    }
+}
