@@ -4,11 +4,11 @@
 
 mod bench;
 mod fault;
-mod memory_limit;
 mod pagerank;
 mod plan;
 mod selftest;
 mod size;
+mod tune;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -77,6 +77,8 @@ enum OrderName {
 enum Command {
     /// Measure collectives against the MPI library's own, alternating in one process
     Bench(bench::Bench),
+    /// Measure this machine, and save the table by which algorithms are chosen
+    Tune(tune::Tune),
     /// Print, prove and predict the plans of collectives
     #[command(subcommand)]
     Plan(plan::PlanCommand),
@@ -222,6 +224,7 @@ fn start(cli: Cli) -> Result<ExitCode> {
         let session = Session { communicator, output };
         match &cli.command {
             Command::Bench(command) => command.run(session),
+            Command::Tune(command) => command.run(session),
             Command::Selftest(command) => command.run(session),
             Command::Pagerank(command) => command.run(session),
             Command::Fault(command) => command.run(session),

@@ -223,7 +223,7 @@ fn needs_equal_counts(collective: Collective) -> bool {
 }
 
 /// Whether an algorithm may be used for a call, and if not, why not.
-fn usable(chosen: Chosen, query: &Query<'_>) -> Result<()> {
+pub fn usable(chosen: Chosen, query: &Query<'_>) -> Result<()> {
     let Query { problem, dtype, topology, shared, order, .. } = *query;
     match chosen {
         Chosen::Native(native) => native_fits(native, query),
@@ -241,7 +241,7 @@ pub fn choose(query: &Query<'_>, table: Option<&Table>) -> Result<Choice> {
             table.name(),
             problem.collective.name(),
             topology.ranks(),
-            table::ranks_per_node(topology),
+            topology.max_locals(),
         )),
         Some((table, Some(nearest))) => {
             let mut why = None;

@@ -16,7 +16,6 @@ use super::{Chosen, Native, Query, bytes_of, order_matters};
 use crate::error::{Error, Result};
 use crate::files::{self, FileRecord};
 use crate::plan::{Collective, table};
-use crate::topology::Topology;
 
 /// The version of the format.
 pub(super) const VERSION: u32 = 1;
@@ -134,11 +133,6 @@ impl Nearest<'_> {
         let second = runner_up.map(|(chosen, time)| (chosen, time, None));
         std::iter::once((self.entry.algorithm, row.time_us, next)).chain(second)
     }
-}
-
-/// The most ranks on one node.
-pub(super) fn ranks_per_node(topology: &Topology) -> usize {
-    (0..topology.nodes()).map(|node| topology.ranks_of(node).len()).max().unwrap_or(1)
 }
 
 impl Table {
@@ -263,7 +257,7 @@ impl Table {
             _ => shared == [true; 2],
         };
         let ordered = order_matters(problem, dtype, order);
-        let (bytes, locals) = (bytes_of(problem, dtype), ranks_per_node(topology));
+        let (bytes, locals) = (bytes_of(problem, dtype), topology.max_locals());
         let numbered = self.entries.iter().enumerate().filter(|(_, entry)| {
             entry.collective.same_kind(collective)
                 && entry.row.ranks == topology.ranks()
