@@ -55,6 +55,7 @@ pub mod executor;
 pub mod files;
 pub mod graph;
 pub mod launch;
+pub mod measure;
 pub mod plan;
 pub mod reduce;
 pub mod select;

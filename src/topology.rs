@@ -102,6 +102,11 @@ impl Topology {
         (last == 0 || first.is_power_of_two()) && self.node_of.is_sorted() && (0..=last).all(fits)
     }
 
+    /// The largest number of ranks on a node.
+    pub fn max_locals(&self) -> usize {
+        self.nodes.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
     /// The placement of a subset of the ranks, renumbered in the given order.
     pub fn subset(&self, ranks: &[usize]) -> Self {
         Topology::from_labels(&ranks.iter().map(|&r| self.node_of[r]).collect::<Vec<_>>())

@@ -18,7 +18,7 @@ const LAYERS: [&[&str]; 8] = [
     &["transport"],
     &["executor", "reduce", "control", "signature"],
     &["select"],
-    &["communicator", "launch", "selftest"],
+    &["communicator", "launch", "measure", "selftest"],
     &["optimizer", "train", "graph", "factor"],
     &["cli", "report", "main"],
 ];

@@ -1,27 +1,25 @@
 //! `rankwise bench`: collectives against the MPI library's own, and against memory.
 //!
-//! How it measures: ours, the native call and the memory limit alternate inside one process, so
-//! that all see the same machine. Sources are rewritten before each call, else caches flatter the
-//! result. Each is called twice and the second call is timed (16 calls in a row up to 4 KiB, where
-//! the clock is too coarse for one). A time is the median over iterations of the maximum over
-//! ranks. Sizes are bytes of the whole vector; bandwidths follow nccl-tests.
+//! How it measures is told in `measure`. Bandwidths follow nccl-tests. Beside the times stand
+//! whether they are a measurement of the machine, and whether its cores behave as whole ones.
 
-use std::time::Instant;
+use std::io::Write as _;
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use serde::Serialize;
 
 use super::Session;
-use super::memory_limit::Limit;
 use super::size::size;
-use crate::communicator::{AnyCall, Communicator};
-use crate::element::{DType, Element, Op};
+use crate::communicator::Communicator;
+use crate::element::{DType, Element};
 use crate::error::{Error, Result};
+use crate::files;
+use crate::measure::{self, Case, Thing, machine};
+use crate::plan::Collective;
 use crate::plan::table;
-use crate::plan::{Collective, Problem};
-use crate::sharding::Sharding;
+use crate::select::Native as Library;
 use crate::transport::Native;
-use crate::transport::memory::{Sink, Source};
 use crate::with_element_type;
 
 /// Measures collectives: time, bandwidth, the native call and the memory limit.
@@ -54,6 +52,9 @@ pub(super) struct Bench {
     /// Iterations a size [default: as many as take about a second, 10 to 500]
     #[arg(long, value_name = "N")]
     iterations: Option<usize>,
+    /// Also write the results as comma-separated values
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -106,6 +107,9 @@ impl Operation {
     }
 }
 
+/// Two whole cores do not slow each other down by more.
+const SIBLINGS: f64 = 1.3;
+
 /// One line of the result.
 #[derive(Debug, Serialize)]
 struct Row {
@@ -117,6 +121,8 @@ struct Row {
     buffers: &'static str,
     algorithm: String,
     time_us: f64,
+    p10_us: f64,
+    p99_us: f64,
     native_us: Option<f64>,
     /// `MPI_Reduce_scatter` with counts, which some libraries implement better than `_block`.
     native_counts_us: Option<f64>,
@@ -133,6 +139,12 @@ struct Report {
     results: Vec<Row>,
     native: Option<String>,
     oversubscribed: bool,
+    /// Whether the times say something about the machine.
+    measurement: bool,
+    /// If not, why not.
+    reason: Option<String>,
+    /// Time of computing beside another rank over that alone: 1 on whole cores.
+    slowdown_in_company: Option<f64>,
 }
 
 impl Bench {
@@ -146,8 +158,10 @@ impl Bench {
         if self.factor < 2 {
             return Err(agreed(Error::input("--factor: at least 2 is needed")));
         }
+        let reason = machine::noise(c)?;
+        let slowdown_in_company = machine::slowdown_in_company(c)?;
         if session.speaks_to_people() {
-            self.print_head(c);
+            self.print_head(c, reason.as_deref(), slowdown_in_company);
         }
         let mut results = Vec::new();
         let all = Operation::value_variants();
@@ -172,7 +186,19 @@ impl Bench {
         let wrong = results.iter().filter(|row| !row.verified).count();
         let native = c.native().map(Native::version);
         let oversubscribed = c.is_oversubscribed();
-        session.print_json(&Report { results, native, oversubscribed })?;
+        if let Some(path) = &self.csv {
+            let written = if session.speaks() { write_csv(path, &results) } else { Ok(()) };
+            c.agree(written).map_err(|error| Error { rank: None, ..error })?;
+        }
+        let measurement = reason.is_none();
+        session.print_json(&Report {
+            results,
+            native,
+            oversubscribed,
+            measurement,
+            reason,
+            slowdown_in_company,
+        })?;
         if wrong > 0 {
             return Err(agreed(Error::internal(format!("{wrong} results are wrong"))));
         }
@@ -189,21 +215,27 @@ impl Bench {
             .collect()
     }
 
-    fn print_head(&self, c: &Communicator) {
+    fn print_head(&self, c: &Communicator, noise: Option<&str>, slowdown: Option<f64>) {
         if let Some(native) = c.native() {
             println!("# native: {}", native.version());
         }
         println!("# {} ranks on {} nodes, {}", c.ranks(), c.topology().nodes(), self.dtype);
-        if c.is_oversubscribed() {
-            println!("# ranks share cores: these times are no measurement of the machine");
+        if let Some(noise) = noise {
+            println!("# no measurement of the machine: {noise}");
+        }
+        if let Some(slowdown) = slowdown.filter(|&slowdown| slowdown > SIBLINGS) {
+            println!(
+                "# two cores behave as siblings: together each takes {slowdown:.2} times as long"
+            );
         }
         println!(
-            "{:<15}{:>11}{:>8} {:<12}{:>11}{:>11}{:>11}{:>11}{:>8}{:>9}{:>9}  ok",
+            "{:<15}{:>11}{:>8} {:<12}{:>11}{:>11}{:>11}{:>11}{:>11}{:>8}{:>9}{:>9}  ok",
             "op",
             "bytes",
             "buffers",
             "algorithm",
             "time µs",
+            "p99 µs",
             "native µs",
             "counts µs",
             "limit µs",
@@ -221,54 +253,50 @@ impl Bench {
         shared: bool,
     ) -> Result<Row> {
         let (collective, ranks) = (operation.collective(), c.ranks());
-        // Whole elements for every rank, so that the native calls can do the same.
-        let each = bytes.div_ceil(size_of::<T>() * ranks) * usize::from(bytes > 0);
-        let n = each * ranks;
-        let piece = self.piece.unwrap_or(c.settings().piece_bytes) / size_of::<T>();
-        let problem = match collective {
-            Collective::AllToAll => Problem::all_to_all(ranks, vec![each; ranks * ranks].into()),
-            _ => Problem::new(collective, Sharding::even(n, ranks)),
-        };
-        let problem = Problem { piece: piece.max(1), ..problem };
-        let algorithm = match &self.algorithm {
-            Some(name) => Some(table::find(collective, name).map_err(agreed)?.name),
+        let piece = self.piece.unwrap_or(c.settings().piece_bytes);
+        let problem = measure::problem::<T>(collective, bytes, ranks, piece);
+        let algorithm = match self.algorithm.as_deref() {
             None => None,
+            Some(name) => Some(match Library::find(name) {
+                Some(native) => native.name(),
+                None => {
+                    let row = table::find(collective, name).map_err(agreed)?;
+                    row.fits(&problem, c.topology(), shared, shared).map_err(agreed)?;
+                    row.name
+                }
+            }),
         };
-        if let Some(name) = algorithm {
-            let row = table::find(collective, name)?;
-            row.fits(&problem, c.topology(), shared, shared).map_err(agreed)?;
-        }
-        let mut case = Case::<T>::new(c, problem, algorithm, shared)?;
-        let batch = if n * size_of::<T>() <= 4096 { 16 } else { 1 };
-        let iterations = self.iterations.unwrap_or_else(|| {
-            (400_000_000 / (n * size_of::<T>() * ranks + 800_000)).clamp(10, 500)
-        });
-        let mut times = Times::default();
-        for i in 0..iterations + 2 {
-            let now = case.iterate(i, batch, self.against.is_some())?;
-            if i >= 2 {
-                times.push(now); // the first two warm caches and page tables
-            }
-        }
-        let verified = case.verify()?;
-        let [time, native, counts, limit] = times.medians(c)?;
-        let seconds = time / 1e6;
-        let algbw = if seconds > 0.0 { (n * size_of::<T>()) as f64 / seconds / 1e9 } else { 0.0 };
+        let mut case = Case::<T>::new(c, problem, &[algorithm], shared)?;
         let compared = self.against.is_some() && case.has_native();
         let has_counts = compared && operation == Operation::ReduceScatter;
+        let mut things = vec![Thing::Call(0), Thing::Limit];
+        things.extend(compared.then_some(Thing::Native));
+        things.extend(has_counts.then_some(Thing::NativeCounts));
+        let iterations = self.iterations.unwrap_or_else(|| case.usual_iterations()).max(1);
+        let times = case.measure(&things, iterations)?;
+        let of = |thing: Thing| {
+            things.iter().zip(&times).find(|(t, _)| **t == thing).map(|(_, times)| times.median)
+        };
+        let verified = case.verify(0)?;
+        let time = times[0].median;
+        let native = of(Thing::Native);
+        let bytes = if collective == Collective::Barrier { 0 } else { case.bytes() };
+        let algbw = if time > 0.0 { bytes as f64 / time / 1e3 } else { 0.0 };
         Ok(Row {
             op: collective.name(),
-            bytes: n * size_of::<T>(),
+            bytes,
             dtype: T::DTYPE.name(),
             ranks,
             nodes: c.topology().nodes(),
             buffers: if shared { "shared" } else { "plain" },
-            algorithm: case.call.algorithm(shared, shared)?.to_string(),
+            algorithm: case.algorithm(0)?,
             time_us: time,
-            native_us: compared.then_some(native),
-            native_counts_us: has_counts.then_some(counts),
-            limit_us: limit,
-            ratio: compared.then_some(native / time),
+            p10_us: times[0].p10,
+            p99_us: times[0].p99,
+            native_us: native,
+            native_counts_us: of(Thing::NativeCounts),
+            limit_us: of(Thing::Limit).unwrap_or(0.0),
+            ratio: native.map(|native| native / time),
             algbw_gbps: algbw,
             busbw_gbps: algbw * operation.bus_factor(ranks),
             iterations,
@@ -277,227 +305,47 @@ impl Bench {
     }
 }
 
-/// The buffers and calls of one line.
-struct Case<'a, T: Element> {
-    c: &'a Communicator,
-    problem: Problem,
-    call: AnyCall<T>,
-    shared: bool,
-    input: Vec<T>,
-    output: Vec<T>,
-    shared_input: Option<crate::transport::memory::SharedBuffer<T>>,
-    shared_output: Option<crate::transport::memory::SharedBuffer<T>>,
-    native_output: Vec<T>,
-    limit: Limit<T>,
-    counts: Vec<usize>,
-}
-
-impl<'a, T: Element> Case<'a, T> {
-    fn new(
-        c: &'a Communicator,
-        problem: Problem,
-        algorithm: Option<&'static str>,
-        shared: bool,
-    ) -> Result<Self> {
-        let (rank, ranks) = (c.rank(), c.ranks());
-        let op = problem.collective.reduces().then_some(Op::Sum);
-        let (input, output) = (problem.input_len(rank), problem.output_len(rank));
-        let n = match problem.collective {
-            Collective::AllToAll => input,
-            _ => problem.sharding.n(),
-        };
-        let call = c.prepare_any::<T>(&problem, algorithm, op);
-        let (shared_input, shared_output) = match shared {
-            true => (Some(c.shared(input)?), Some(c.shared(output)?)),
-            false => (None, None),
-        };
-        Ok(Case {
-            c,
-            call,
-            shared,
-            input: vec![T::default(); input],
-            output: vec![T::default(); output],
-            shared_input,
-            shared_output,
-            native_output: vec![T::default(); output],
-            limit: Limit::new(problem.collective, n, ranks),
-            counts: (0..ranks).map(|r| problem.sharding.count(r)).collect(),
-            problem,
-        })
-    }
-
-    fn value(&self, rank: usize, index: usize, iteration: usize) -> T {
-        T::from_small(((rank * 7 + index + iteration) % 5) as u8)
-    }
-
-    /// Writes the sources anew: ours, and the native one (the same slice unless shared).
-    fn rewrite(&mut self, iteration: usize) {
-        let rank = self.c.rank();
-        let mut input = std::mem::take(&mut self.input);
-        for (i, x) in input.iter_mut().enumerate() {
-            *x = self.value(rank, i, iteration);
-        }
-        self.input = input;
-        if let Some(buffer) = &mut self.shared_input {
-            buffer.copy_from_slice(&self.input);
-        }
-        if self.problem.collective.root() == Some(rank) {
-            let mut output = std::mem::take(&mut self.output);
-            for (i, x) in output.iter_mut().enumerate() {
-                *x = self.value(rank, i, iteration);
-            }
-            self.native_output.copy_from_slice(&output);
-            self.output = output;
-            if let Some(buffer) = &mut self.shared_output {
-                buffer.copy_from_slice(&self.output);
-            }
-        }
-    }
-
-    /// Times one call of each kind, in µs: ours, native, native with counts, limit.
-    fn iterate(&mut self, iteration: usize, batch: usize, against: bool) -> Result<[f64; 4]> {
-        let native = against && self.has_native();
-        let counts = native && self.problem.collective.same_kind(Collective::ReduceScatter);
-        let mut times = [0.0; 4];
-        for second in [false, true] {
-            for (which, time) in times.iter_mut().enumerate() {
-                if (which == 1 && !native) || (which == 2 && !counts) {
-                    continue;
-                }
-                if which == 3 {
-                    self.limit.rewrite(T::from_small(1));
-                } else {
-                    self.rewrite(iteration);
-                }
-                self.c.barrier()?;
-                let start = Instant::now();
-                for _ in 0..batch {
-                    match which {
-                        0 => self.ours()?,
-                        1 => self.native()?,
-                        2 => self.native_counts()?,
-                        _ => self.limit.run(),
-                    }
-                }
-                let elapsed = start.elapsed().as_secs_f64() * 1e6 / batch as f64;
-                if second {
-                    *time = elapsed;
-                }
-            }
-        }
-        Ok(times)
-    }
-
-    fn ours(&mut self) -> Result<()> {
-        let input: Source<'_, T> = match &self.shared_input {
-            Some(buffer) => buffer.into(),
-            None => (&self.input).into(),
-        };
-        let output: Sink<'_, T> = match &mut self.shared_output {
-            Some(buffer) => buffer.into(),
-            None => (&mut self.output).into(),
-        };
-        self.call.run(input, output)
-    }
-
-    fn has_native(&self) -> bool {
-        let half = T::DTYPE.is_half() && self.problem.collective.reduces();
-        self.c.native().is_some() && !half
-    }
-
-    fn native(&mut self) -> Result<()> {
-        let Some(native) = self.c.native() else { return Ok(()) };
-        let (i, o) =
-            (bytemuck::cast_slice(&self.input), bytemuck::cast_slice_mut(&mut self.native_output));
-        match self.problem.collective {
-            Collective::ReduceScatter => native.reduce_scatter_block(i, o, T::DTYPE, Op::Sum),
-            Collective::AllGather => native.all_gather(i, o, T::DTYPE),
-            Collective::AllReduce => native.all_reduce(i, o, T::DTYPE, Op::Sum),
-            Collective::Broadcast { root } => native.broadcast(o, root, T::DTYPE),
-            Collective::AllToAll => native.all_to_all(i, o, T::DTYPE),
-            Collective::Barrier => native.barrier(),
-            Collective::Gather { .. } | Collective::Scatter { .. } => Ok(()),
-        }
-    }
-
-    fn native_counts(&mut self) -> Result<()> {
-        let Some(native) = self.c.native() else { return Ok(()) };
-        let output = bytemuck::cast_slice_mut(&mut self.native_output);
-        let input = bytemuck::cast_slice(&self.input);
-        native.reduce_scatter(input, output, &self.counts, T::DTYPE, Op::Sum)
-    }
-
-    /// Runs once more on known values and compares every element, on all ranks.
-    fn verify(&mut self) -> Result<bool> {
-        const ITERATION: usize = 3;
-        self.rewrite(ITERATION);
-        self.ours()?;
-        let (rank, ranks) = (self.c.rank(), self.c.ranks());
-        let output: &[T] = self.shared_output.as_ref().map_or(&self.output, |b| b.as_slice());
-        let sharding = &self.problem.sharding;
-        let sum = |i: usize| {
-            let all = (0..ranks).map(|r| self.value(r, i, ITERATION).to_f64());
-            all.sum::<f64>()
-        };
-        let right = |i: usize| match self.problem.collective {
-            Collective::ReduceScatter => sum(sharding.range(rank).start + i),
-            Collective::AllReduce => sum(i),
-            Collective::AllToAll => {
-                let each = output.len() / ranks;
-                self.value(i / each, rank * each + i % each, ITERATION).to_f64()
-            }
-            Collective::Broadcast { root } => self.value(root, i, ITERATION).to_f64(),
-            _ => {
-                let owner = sharding.owner(i).unwrap_or(0);
-                self.value(owner, i - sharding.range(owner).start, ITERATION).to_f64()
-            }
-        };
-        let exact = !(T::DTYPE.is_half() && self.problem.collective.reduces() && ranks > 32);
-        let fine = output.iter().enumerate().all(|(i, x)| !exact || x.to_f64() == right(i));
-        debug_assert_eq!(self.shared, self.shared_input.is_some());
-        Ok(self.c.all_reduce_vec(&[u64::from(fine)], Op::Min)?[0] == 1)
-    }
-}
-
-/// Times of all iterations, by kind.
-#[derive(Default)]
-struct Times {
-    all: [Vec<f64>; 4],
-}
-
-impl Times {
-    fn push(&mut self, now: [f64; 4]) {
-        for (times, time) in self.all.iter_mut().zip(now) {
-            times.push(time);
-        }
-    }
-
-    /// Maximum over ranks, then median over iterations.
-    fn medians(&self, c: &Communicator) -> Result<[f64; 4]> {
-        let mut medians = [0.0; 4];
-        for (median, times) in medians.iter_mut().zip(&self.all) {
-            let mut slowest = c.all_reduce_vec(times, Op::Max)?;
-            slowest.sort_by(f64::total_cmp);
-            *median = slowest.get(slowest.len() / 2).copied().unwrap_or(0.0);
-        }
-        Ok(medians)
-    }
-}
-
 /// An error that every rank finds alike.
 fn agreed(error: Error) -> Error {
     Error { agreed: true, ..error }
 }
 
+/// One line a result, with the keys of the JSON document as the head.
+fn write_csv(path: &std::path::Path, rows: &[Row]) -> Result<()> {
+    let text = |x: Option<f64>| x.map_or(String::new(), |x| x.to_string());
+    let done = files::write_atomically(path, |file| {
+        writeln!(
+            file,
+            "op,bytes,dtype,ranks,nodes,buffers,algorithm,time_us,p10_us,p99_us,native_us,\
+             native_counts_us,limit_us,ratio,algbw_gbps,busbw_gbps,iterations,verified"
+        )?;
+        for row in rows {
+            let Row { op, bytes, dtype, ranks, nodes, buffers, algorithm, .. } = row;
+            let Row { time_us, p10_us, p99_us, limit_us, iterations, verified, .. } = row;
+            let (native, counts) = (text(row.native_us), text(row.native_counts_us));
+            let (ratio, algbw, busbw) = (text(row.ratio), row.algbw_gbps, row.busbw_gbps);
+            writeln!(
+                file,
+                "{op},{bytes},{dtype},{ranks},{nodes},{buffers},{algorithm},{time_us},{p10_us},\
+                 {p99_us},{native},{counts},{limit_us},{ratio},{algbw},{busbw},{iterations},\
+                 {verified}"
+            )?;
+        }
+        Ok(())
+    });
+    done.map(|_| ())
+}
+
 fn print_row(row: &Row) {
     let number = |x: Option<f64>| x.map_or("-".to_string(), |x| format!("{x:.2}"));
     println!(
-        "{:<15}{:>11}{:>8} {:<12}{:>11.2}{:>11}{:>11}{:>11.2}{:>8}{:>9.2}{:>9.2}  {}",
+        "{:<15}{:>11}{:>8} {:<12}{:>11.2}{:>11.2}{:>11}{:>11}{:>11.2}{:>8}{:>9.2}{:>9.2}  {}",
         row.op,
         row.bytes,
         row.buffers,
         row.algorithm,
         row.time_us,
+        row.p99_us,
         number(row.native_us),
         number(row.native_counts_us),
         row.limit_us,

@@ -4,12 +4,13 @@
 
 mod bench;
 mod fault;
-mod memory_limit;
 mod pagerank;
 mod plan;
 mod selftest;
 mod size;
+mod tune;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::communicator::{Communicator, Settings};
 use crate::error::{Error, Result};
 use crate::launch::{self, Launch, Output};
-use crate::select::Order;
+use crate::select::{Order, Table};
 
 /// Rank-aware collectives over MPI, and applications on top of them.
 ///
@@ -58,6 +59,10 @@ struct Global {
     /// Pretend that a node has at most K ranks, to try algorithms for several nodes on one
     #[arg(long, global = true, value_name = "K")]
     ranks_per_node: Option<usize>,
+    /// Choose algorithms by this table of `rankwise tune` [default: RANKWISE_TABLE; no file is
+    /// read that is named by neither]
+    #[arg(long, global = true, value_name = "FILE")]
+    table: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -72,6 +77,8 @@ enum OrderName {
 enum Command {
     /// Measure collectives against the MPI library's own, alternating in one process
     Bench(bench::Bench),
+    /// Measure this machine, and save the table by which algorithms are chosen
+    Tune(tune::Tune),
     /// Print, prove and predict the plans of collectives
     #[command(subcommand)]
     Plan(plan::PlanCommand),
@@ -182,7 +189,8 @@ fn commands(command: &clap::Command) -> String {
 }
 
 fn start(cli: Cli) -> Result<ExitCode> {
-    let Global { ranks, threads, json, quiet, timeout, order, ranks_per_node } = cli.global;
+    let Global { ranks, threads, json, quiet, timeout, order, ranks_per_node, table } = cli.global;
+    let table = launch::table(table);
     if threads == Some(0) {
         return Err(Error::input("--threads 0: a rank has at least 1 thread"));
     }
@@ -201,8 +209,9 @@ fn start(cli: Cli) -> Result<ExitCode> {
     let output = Output { json, quiet };
     // Plans are looked at without ranks, once for the job, and for any number of them.
     if let Command::Plan(command) = &cli.command {
-        let imagined = plan::Imagined { ranks, ranks_per_node, order };
         if Launch::detect(None)?.is_first() {
+            let table = table.as_deref().map(Table::load).transpose()?;
+            let imagined = plan::Imagined { ranks, ranks_per_node, order, table };
             command.run(&imagined, output)?;
         }
         return Ok(ExitCode::SUCCESS);
@@ -210,9 +219,12 @@ fn start(cli: Cli) -> Result<ExitCode> {
     let launch = Launch::detect(ranks)?;
     let options = launch::Options { launch, settings, threads, output };
     Ok(launch::run(&options, |communicator| {
+        let tuned = table.as_deref().map(|path| communicator.with_table(path)).transpose()?;
+        let communicator = tuned.as_ref().unwrap_or(communicator);
         let session = Session { communicator, output };
         match &cli.command {
             Command::Bench(command) => command.run(session),
+            Command::Tune(command) => command.run(session),
             Command::Selftest(command) => command.run(session),
             Command::Pagerank(command) => command.run(session),
             Command::Fault(command) => command.run(session),

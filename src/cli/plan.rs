@@ -9,13 +9,13 @@ mod cost;
 use serde::Serialize;
 
 use super::{print_json, size::size};
-use crate::element::DType;
+use crate::element::{DType, Op};
 use crate::error::{Error, Result};
 use crate::launch::Output;
 use crate::plan::picture::picture;
-use crate::plan::table::{self, Algorithm};
+use crate::plan::table;
 use crate::plan::{Collective, Problem};
-use crate::select::{self, Order};
+use crate::select::{self, Order, Query, Reason, Table};
 use crate::sharding::Sharding;
 use crate::topology::Topology;
 
@@ -32,11 +32,12 @@ pub(super) enum PlanCommand {
 }
 
 /// The ranks that plans are made for, as the global options say it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Imagined {
     pub(super) ranks: Option<usize>,
     pub(super) ranks_per_node: Option<usize>,
     pub(super) order: Order,
+    pub(super) table: Option<Table>,
 }
 
 impl Imagined {
@@ -156,6 +157,7 @@ struct Choice {
     bytes: usize,
     dtype: &'static str,
     shared: bool,
+    reason: String,
     passed_over: Vec<PassedOver>,
 }
 
@@ -171,39 +173,45 @@ impl Why {
         let topology = imagined.topology(DEFAULT_RANKS)?;
         let problem = sized(self.collective, self.bytes, self.dtype, &topology)?;
         let (shared, order) = ([self.shared; 2], imagined.order);
+        let query = Query {
+            problem: &problem,
+            dtype: self.dtype,
+            op: self.collective.reduces().then_some(Op::Sum),
+            topology: &topology,
+            shared,
+            order,
+            // As it would be under mpirun.
+            native: cfg!(feature = "mpi"),
+        };
+        let choice = select::choose(&query, imagined.table.as_ref())?;
+        let measured = matches!(choice.reason, Reason::Measured { .. });
         let mut passed_over = Vec::new();
-        let mut chosen: Option<&Algorithm> = None;
         for (row, reason) in select::weigh(&problem, self.dtype, &topology, shared, order) {
-            let Some(reason) = reason else {
-                chosen = Some(row);
-                break;
-            };
+            let Some(reason) = reason.filter(|_| !measured) else { break };
             // The name is on the line already, and the advice is for people who asked for it.
             let reason = reason.message.split("; ").next().unwrap_or("");
             let reason = reason.split_once(' ').map_or(reason, |(_, reason)| reason).to_string();
             passed_over.push(PassedOver { algorithm: row.name, reason });
         }
-        let chosen = match chosen {
-            Some(row) => row,
-            None => select::choose(&problem, self.dtype, &topology, shared, order)?,
-        };
+        let (chosen, reason) = (choice.chosen, choice.reason.to_string());
         if output.json {
             return print_json(&Choice {
                 collective: self.collective.name(),
-                algorithm: chosen.name,
+                algorithm: chosen.name(),
                 ranks: topology.ranks(),
                 nodes: topology.nodes(),
                 bytes: self.bytes,
                 dtype: self.dtype.name(),
                 shared: self.shared,
+                reason,
                 passed_over,
             });
         }
         println!(
             "{}/{}: {}\n{} ranks on {} nodes, {} bytes of {}, {} buffers, {} order",
             self.collective.name(),
-            chosen.name,
-            chosen.summary,
+            chosen.name(),
+            chosen.summary(),
             topology.ranks(),
             topology.nodes(),
             self.bytes,
@@ -211,6 +219,7 @@ impl Why {
             if self.shared { "shared" } else { "plain" },
             if order == Order::Canonical { "canonical" } else { "fastest" },
         );
+        println!("  {reason}");
         for PassedOver { algorithm, reason } in &passed_over {
             println!("  not {algorithm}: {reason}");
         }

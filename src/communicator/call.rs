@@ -5,14 +5,13 @@
 
 use std::marker::PhantomData;
 use std::panic::Location;
-use std::rc::Rc;
 
 use super::Communicator;
+use super::choice::Ready;
 use super::pending::{Lent, Pending};
 use super::widen;
 use crate::element::{DType, Element, Op};
 use crate::error::{Error, Result};
-use crate::executor::Prepared;
 use crate::plan::{Collective, Problem};
 use crate::sharding::Sharding;
 use crate::transport::frame::Buffers;
@@ -25,11 +24,13 @@ pub(super) struct Call {
     pub(super) dtype: DType,
     pub(super) op: Option<Op>,
     pub(super) algorithm: Option<&'static str>,
+    /// Whether it runs in one go, so that a blocking call of the MPI library may serve it.
+    pub(super) may_block: bool,
 }
 
 impl Call {
     pub(super) fn new<T: Element>(problem: Problem, op: Option<Op>) -> Self {
-        Call { problem, dtype: T::DTYPE, op, algorithm: None }
+        Call { problem, dtype: T::DTYPE, op, algorithm: None, may_block: true }
     }
 
     /// Compares the buffers of the caller with the problem.
@@ -65,11 +66,25 @@ impl Communicator {
         if self.widens(call, [input.located.key != 0, output.located.key != 0])? {
             return widen::run(self, call, input, output, site);
         }
+        let ready =
+            self.prepared(call, [input.located, output.located].map(|l| l.key != 0), site)?;
+        self.run_ready(call, &ready, (input, output), site)
+    }
+
+    fn run_ready<T: Element>(
+        &self,
+        call: &Call,
+        ready: &Ready,
+        (input, output): (Source<'_, T>, Sink<'_, T>),
+        site: &'static Location<'static>,
+    ) -> Result<()> {
+        if let Some(native) = ready.native {
+            return self.run_native(call, native, &ready.prepared, (input, output), site);
+        }
         let located = [input.located, output.located];
-        let prepared = self.prepared(call, located.map(|l| l.key != 0), site)?;
         let (input, output) =
             (bytemuck::cast_slice(input.data), bytemuck::cast_slice_mut(output.data));
-        self.context().run(&prepared, Buffers::separate(input, output), located, site)
+        self.context().run(&ready.prepared, Buffers::separate(input, output), located, site)
     }
 
     /// Runs a call in place: `whole` is the longer of input and output, and the other lies in it.
@@ -105,8 +120,8 @@ impl Communicator {
             let range = start * bytes..(start + output) * bytes;
             (Buffers::output_in_input(data, range), [whole.located, inner])
         };
-        let prepared = self.prepared(call, located.map(|l| l.key != 0), site)?;
-        self.context().run(&prepared, buffers, located, site)
+        let ready = self.prepared(call, located.map(|l| l.key != 0), site)?;
+        self.context().run(&ready.prepared, buffers, located, site)
     }
 }
 
@@ -115,27 +130,32 @@ impl Communicator {
 struct Handle<T: Element> {
     communicator: Communicator,
     call: Call,
-    variants: [std::cell::OnceCell<Rc<Prepared>>; 4],
+    variants: [std::cell::OnceCell<Ready>; 4],
+    /// The same for calls that are started, which must not block.
+    stepwise: [std::cell::OnceCell<Ready>; 4],
     of: PhantomData<T>,
 }
 
 impl<T: Element> Handle<T> {
     fn new(communicator: &Communicator, call: Call) -> Self {
-        let variants = Default::default();
-        Handle { communicator: communicator.clone(), call, variants, of: PhantomData }
+        let (variants, stepwise) = Default::default();
+        Handle { communicator: communicator.clone(), call, variants, stepwise, of: PhantomData }
     }
 
     fn variant(
         &self,
         shared: [bool; 2],
+        may_block: bool,
         site: &'static Location<'static>,
-    ) -> Result<&Rc<Prepared>> {
-        let cell = &self.variants[usize::from(shared[0]) + 2 * usize::from(shared[1])];
-        if let Some(prepared) = cell.get() {
-            return Ok(prepared);
+    ) -> Result<&Ready> {
+        let cells = if may_block { &self.variants } else { &self.stepwise };
+        let cell = &cells[usize::from(shared[0]) + 2 * usize::from(shared[1])];
+        if let Some(ready) = cell.get() {
+            return Ok(ready);
         }
-        let prepared = self.communicator.prepared(&self.call, shared, site)?;
-        Ok(cell.get_or_init(|| prepared))
+        let call = Call { may_block, ..self.call.clone() };
+        let ready = self.communicator.prepared(&call, shared, site)?;
+        Ok(cell.get_or_init(|| ready))
     }
 
     fn run(
@@ -150,12 +170,8 @@ impl<T: Element> Handle<T> {
         if self.communicator.widens(&self.call, located.map(|l| l.key != 0))? {
             return self.communicator.run(&self.call, input, output, site);
         }
-        let prepared = self.variant(located.map(|l| l.key != 0), site)?;
-        let buffers = Buffers::separate(
-            bytemuck::cast_slice(input.data),
-            bytemuck::cast_slice_mut(output.data),
-        );
-        self.communicator.context().run(prepared, buffers, located, site)
+        let ready = self.variant(located.map(|l| l.key != 0), true, site)?;
+        self.communicator.run_ready(&self.call, ready, (input, output), site)
     }
 
     fn start<I: Lent<T>, O: Lent<T>>(
@@ -167,7 +183,7 @@ impl<T: Element> Handle<T> {
         Pending::start(
             &self.communicator,
             &self.call,
-            |shared| self.variant(shared, site),
+            |shared| Ok(&self.variant(shared, false, site)?.prepared),
             (input, output),
             site,
         )
@@ -208,7 +224,8 @@ macro_rules! handle {
             #[track_caller]
             pub fn algorithm(&self, shared_input: bool, shared_output: bool) -> Result<&str> {
                 let site = Location::caller();
-                let name = &self.handle.variant([shared_input, shared_output], site)?.name;
+                let ready = self.handle.variant([shared_input, shared_output], true, site)?;
+                let name = &ready.prepared.name;
                 Ok(name.split_once('/').map_or(name.as_str(), |(_, algorithm)| algorithm))
             }
 

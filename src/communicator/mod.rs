@@ -6,9 +6,11 @@
 //!
 //! * `collectives`: the operations, one-shot, over plain slices or shared buffers.
 //! * `call`: a call prepared once and run many times; `pending`: started and waited for later.
+//! * `choice`: which algorithm a call takes, and calls that the MPI library itself serves.
 //! * `groups`: splitting, grids, agreeing on an error.
 
 mod call;
+mod choice;
 mod collectives;
 mod contributions;
 mod fused;
@@ -31,10 +33,9 @@ pub use shared_vector::SharedVector;
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::executor::{Context, LANES, Prepared};
-use crate::plan::table::{self, Algorithm};
 use crate::plan::{Collective, Problem, check};
 use crate::reduce;
-use crate::select::{self, Order};
+use crate::select::{Chosen, Order, Table};
 use crate::sharding::Sharding;
 use crate::signature::{self, Signature};
 use crate::topology::Topology;
@@ -44,6 +45,7 @@ use crate::transport::memory::{Allocation, Located, Registry, SharedBuffer};
 use crate::transport::wait::WaitPolicy;
 use crate::transport::{Native, Parts, Transport};
 use call::Call;
+use choice::Ready;
 
 /// What a program may set for all of its collectives.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +60,8 @@ pub struct Settings {
     /// of second-level cache each: 1 MiB is best from 1 to 16 MiB; 256 KiB took 1.8 times as long
     /// at 1 MiB, since the copies of the C library are slower in small pieces.
     pub piece_bytes: usize,
+    /// Measurements by which algorithms are chosen, the same on all ranks.
+    pub table: Option<&'static Table>,
 }
 
 impl Default for Settings {
@@ -67,6 +71,7 @@ impl Default for Settings {
             order: Order::Canonical,
             ranks_per_node: None,
             piece_bytes: 1 << 20,
+            table: None,
         }
     }
 }
@@ -78,7 +83,7 @@ pub struct Communicator {
 }
 
 /// Prepared calls by call and by whether input and output are shared.
-type PreparedCalls = HashMap<(Call, [bool; 2]), Rc<Prepared>>;
+type PreparedCalls = HashMap<(Call, [bool; 2]), Ready>;
 
 #[derive(Debug)]
 struct Inner {
@@ -267,46 +272,31 @@ impl Communicator {
         call: &Call,
         shared: [bool; 2],
         site: &'static Location<'static>,
-    ) -> Result<Rc<Prepared>> {
+    ) -> Result<Ready> {
         let key = (call.clone(), shared);
-        if let Some(prepared) = self.inner.prepared.borrow().get(&key) {
-            return Ok(prepared.clone());
+        if let Some(ready) = self.inner.prepared.borrow().get(&key) {
+            return Ok(ready.clone());
         }
-        let prepared = Rc::new(self.prepare(call, shared)?);
-        prepared.reserve(self.context(), 0, site)?;
+        let ready = self.prepare(call, shared)?;
+        ready.prepared.reserve(self.context(), 0, site)?;
         let mut kept = self.inner.prepared.borrow_mut();
         if kept.len() >= MOST_PREPARED {
             kept.clear();
         }
-        kept.insert(key, prepared.clone());
-        Ok(prepared)
+        kept.insert(key, ready.clone());
+        Ok(ready)
     }
 
-    /// The row of the table for a call: the named one, or the chosen one.
-    fn row(&self, call: &Call, shared: [bool; 2]) -> Result<&'static Algorithm> {
-        let (problem, topology) = (&call.problem, self.topology());
-        match call.algorithm {
-            Some(name) => {
-                let row = table::find(problem.collective, name)?;
-                row.fits(problem, topology, shared[0], shared[1])?;
-                Ok(row)
-            }
-            None => select::choose(problem, call.dtype, topology, shared, self.settings().order),
-        }
-    }
-
-    /// Whether 16-bit elements would be rounded more than once, so that the call must run in f32.
-    fn widens(&self, call: &Call, shared: [bool; 2]) -> Result<bool> {
-        if !(call.dtype.is_half() && call.problem.collective.reduces()) {
-            return Ok(false);
-        }
-        Ok(!self.row(call, shared)?.single_rounding)
-    }
-
-    fn prepare(&self, call: &Call, shared: [bool; 2]) -> Result<Prepared> {
+    fn prepare(&self, call: &Call, shared: [bool; 2]) -> Result<Ready> {
         let (context, problem) = (self.context(), &call.problem);
         let (topology, rank) = (&context.topology, self.rank());
-        let row = self.row(call, shared)?;
+        let row = match self.choice(call, shared)?.chosen {
+            Chosen::Planned(row) => row,
+            Chosen::Native(native) => {
+                let prepared = Rc::new(self.prepare_native(call, native)?);
+                return Ok(Ready { prepared, native: Some(native) });
+            }
+        };
         let plan = check::check_local((row.build)(problem, topology, rank), problem, topology)?;
         let bytes = call.dtype.bytes();
         let peer_bytes = topology.peers(rank).iter();
@@ -315,7 +305,7 @@ impl Communicator {
         let op = call.op.unwrap_or(crate::element::Op::Sum);
         let divisor = if op == crate::element::Op::Average { self.ranks() as f64 } else { 1.0 };
         let shows_scratch = plan.scratch > 0 && plan.rounds.iter().any(|round| round.meet);
-        Ok(Prepared {
+        let prepared = Prepared {
             plan,
             shows_scratch,
             signature: Signature::new(problem, call.dtype, call.op, row.name),
@@ -324,19 +314,8 @@ impl Communicator {
             combine: Combine { kernel: reduce::kernel(call.dtype, op), divisor },
             reads_peers: [row.needs.shared_input, row.needs.shared_output],
             peer_bytes: peer_bytes.collect(),
-        })
-    }
-
-    /// The algorithm that a call would use, without running it.
-    pub fn algorithm_for<T: Element>(
-        &self,
-        collective: Collective,
-        sharding: &Sharding,
-        shared: [bool; 2],
-    ) -> Result<&'static str> {
-        let problem = self.problem::<T>(collective, sharding);
-        let order = self.settings().order;
-        Ok(select::choose(&problem, T::DTYPE, self.topology(), shared, order)?.name)
+        };
+        Ok(Ready { prepared: Rc::new(prepared), native: None })
     }
 
     fn problem<T: Element>(&self, collective: Collective, sharding: &Sharding) -> Problem {

@@ -66,7 +66,9 @@ pub struct Context {
     broken: Cell<bool>,
     /// The work of each lane, while it is under way.
     under_way: [RefCell<Option<Box<Work>>>; LANES],
-    /// Works that are done, to be used again.
+    /// Works that are done, to be used again. Boxed, because they go back and forth between here
+    /// and the lanes.
+    #[allow(clippy::vec_box)]
     spare: RefCell<Vec<Box<Work>>>,
 }
 
@@ -182,10 +184,10 @@ impl Context {
     /// Gives a started call up, so that its buffers are the caller's again. The communicator
     /// refuses further calls, since peers may wait in this one for ever.
     pub fn give_up(&self, ticket: Ticket) {
-        if !self.is_done(ticket) {
-            if let Some(work) = self.under_way[ticket.lane].take() {
-                self.end(work, &Err(Error::internal("given up")));
-            }
+        if !self.is_done(ticket)
+            && let Some(work) = self.under_way[ticket.lane].take()
+        {
+            self.end(work, &Err(Error::internal("given up")));
         }
     }
 
@@ -359,7 +361,9 @@ impl Prepared {
         }
         self.arrive(place, [Located::default(); 2], site);
         context.wait_for_meet(lane, &self.name)?;
-        signature::compare(&self.signature, place, context.peers(), context.calls())?;
+        // The call that this prepares is the next one.
+        let call = context.calls() + 1;
+        signature::compare(&self.signature, place, context.peers(), call)?;
         place.grow_scratch(context.node.as_deref(), self.scratch_bytes())
     }
 }

@@ -17,12 +17,14 @@
 //! | `OMPI_COMM_WORLD_SIZE`, `OMPI_COMM_WORLD_RANK` | Open MPI's mpirun | ranks are processes |
 //! | `PMI_SIZE`, `PMI_RANK` | MPICH's and Intel's mpiexec, Slurm's PMI-2 | the same |
 //! | `PMIX_RANK` | launchers with PMIx (`srun --mpi=pmix`, prrte) | the same |
+//! | `RANKWISE_TABLE` | the user | the table of measurements, where `--table` names none |
 
 #[cfg(feature = "mpi")]
 mod processes;
 mod report;
 mod threads;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub use threads::{threads, threads_on_nodes};
@@ -119,6 +121,13 @@ where
             report::failure(&Error::internal("built without MPI"), options.output)
         }
     }
+}
+
+/// The file of the table of measurements: the one named by the option, else by `RANKWISE_TABLE`,
+/// else none.
+pub fn table(option: Option<PathBuf>) -> Option<PathBuf> {
+    let named = || std::env::var_os("RANKWISE_TABLE").filter(|name| !name.is_empty());
+    option.or_else(|| named().map(PathBuf::from))
 }
 
 /// Reports a failure that came before the ranks existed, once for the job.

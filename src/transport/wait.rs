@@ -18,8 +18,9 @@ pub struct WaitPolicy {
     pub limit: Duration,
 }
 
-/// With a core for each rank: about 20 µs of looking before the first yield.
-const SPINS_WITH_OWN_CORE: u32 = 10_000;
+/// With a core for each rank: 20 to 50 µs of looking before the first yield, since a pause takes 20
+/// to 50 ns. Longer would cost much when other programs hold the core that a peer needs.
+const SPINS_WITH_OWN_CORE: u32 = 1000;
 /// With fewer cores than ranks.
 const SPINS_WHEN_SHARED: u32 = 20;
 /// From here on a wait sleeps between looks.

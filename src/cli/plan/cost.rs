@@ -104,7 +104,7 @@ impl Cost {
 
     /// `--nodes` and `--ranks-per-node` give the number of ranks.
     fn placed(&self, imagined: &Imagined) -> Result<Imagined> {
-        let Some(nodes) = self.nodes else { return Ok(*imagined) };
+        let Some(nodes) = self.nodes else { return Ok(imagined.clone()) };
         let each = imagined.ranks_per_node.unwrap_or(1);
         let ranks = nodes
             .checked_mul(each)
@@ -114,7 +114,9 @@ impl Cost {
             Some(given) if given != ranks => Err(Error::input(format!(
                 "--ranks {given} contradicts {nodes} nodes of {each}; leave one of them out"
             ))),
-            _ => Ok(Imagined { ranks: Some(ranks), ranks_per_node: Some(each), ..*imagined }),
+            _ => {
+                Ok(Imagined { ranks: Some(ranks), ranks_per_node: Some(each), ..imagined.clone() })
+            }
         }
     }
 }

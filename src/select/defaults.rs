@@ -1,29 +1,15 @@
-//! Which algorithm for this call.
+//! What is chosen without a table: short lists of names, best first, of which the first that fits
+//! is taken.
 //!
-//! A pure function of the problem, the placement, the kinds of buffers and the wanted order: it
-//! walks a short list of names, best first, and takes the first that fits. The lists follow
-//! measured crossings (one node: shared memory always; between nodes: few messages for short
-//! vectors, few bytes for long ones).
-//!
-//! In canonical order only algorithms whose results are the canonical tree over the contributions
-//! (`table::Canonical`) may reduce: the same bits on every placement.
+//! The lists follow measured crossings (one node: shared memory always; between nodes: few
+//! messages for short vectors, few bytes for long ones).
 
+use super::{Order, bytes_of, order_matters};
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::plan::table::{self, Algorithm};
 use crate::plan::{Collective, Problem};
 use crate::topology::Topology;
-
-/// In which order contributions are combined.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum Order {
-    /// By the canonical tree over the ranks: the same bits whatever the algorithm, placement and
-    /// transport.
-    #[default]
-    Canonical,
-    /// Whatever is fastest.
-    Fastest,
-}
 
 /// Up to here a vector is short: latency counts more than bytes.
 const SHORT_BYTES: usize = 32 << 10;
@@ -70,30 +56,36 @@ pub fn weigh<'a>(
     shared: [bool; 2],
     order: Order,
 ) -> impl Iterator<Item = (&'static Algorithm, Option<Error>)> + use<'a> {
-    let n = match &problem.counts {
-        Some(counts) => counts.iter().max().copied().unwrap_or(0) * problem.ranks(),
-        None => problem.sharding.n(),
-    };
-    let one_fold = problem.collective.reduces() && order == Order::Canonical;
-    preference(problem.collective, n * dtype.bytes(), topology)
+    preference(problem.collective, bytes_of(problem, dtype), topology)
         .into_iter()
         .filter_map(|name| table::find(problem.collective, name).ok())
         .map(move |row| {
-            let fold = || {
-                Err(Error::input(format!(
-                    "{}/{} combines in an order of its own; --order fastest allows that",
-                    problem.collective.name(),
-                    row.name
-                )))
-            };
-            let fits = if one_fold && !row.is_canonical(topology) { fold() } else { Ok(()) };
-            let fits = fits.and_then(|()| row.fits(problem, topology, shared[0], shared[1]));
+            let fits = usable(row, problem, dtype, topology, shared, order);
             (row, fits.err())
         })
 }
 
-/// The algorithm for a call: the first that is not passed over.
-pub fn choose(
+/// Whether a row may be used for a call, and if not, why not.
+pub(super) fn usable(
+    row: &Algorithm,
+    problem: &Problem,
+    dtype: DType,
+    topology: &Topology,
+    shared: [bool; 2],
+    order: Order,
+) -> Result<()> {
+    if order_matters(problem, dtype, order) && !row.is_canonical(topology) {
+        return Err(Error::input(format!(
+            "{}/{} combines contributions in an order of its own; --order fastest allows that",
+            problem.collective.name(),
+            row.name
+        )));
+    }
+    row.fits(problem, topology, shared[0], shared[1])
+}
+
+/// The first row that is not passed over.
+pub(super) fn first(
     problem: &Problem,
     dtype: DType,
     topology: &Topology,
@@ -132,10 +124,10 @@ mod tests {
                         for shared in [[false; 2], [true, false], [false, true], [true; 2]] {
                             for order in [Order::Canonical, Order::Fastest] {
                                 let row =
-                                    choose(&problem, DType::F32, &topology, shared, order).unwrap();
+                                    first(&problem, DType::F32, &topology, shared, order).unwrap();
                                 row.fits(&problem, &topology, shared[0], shared[1]).unwrap();
                                 let free = !collective.reduces() || order == Order::Fastest;
-                                assert!(free || row.is_canonical(&topology));
+                                assert!(free || ranks <= 2 || row.is_canonical(&topology));
                             }
                         }
                     }
@@ -150,7 +142,7 @@ mod tests {
         for collective in [Collective::ReduceScatter, Collective::AllGather, Collective::AllReduce]
         {
             let problem = Problem::new(collective, Sharding::even(1 << 20, 4));
-            let row = choose(&problem, DType::F32, &topology, [true; 2], Order::Canonical).unwrap();
+            let row = first(&problem, DType::F32, &topology, [true; 2], Order::Canonical).unwrap();
             assert_eq!(row.name, "direct");
         }
     }

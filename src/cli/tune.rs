@@ -1,0 +1,285 @@
+//! `rankwise tune`: measures every algorithm that fits and the MPI library's own calls, and saves
+//! the table by which calls choose.
+//!
+//! All candidates of a size alternate in one process (see `measure`). One that is three times as
+//! slow as the best at two sizes in a row is left out at larger ones.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::Session;
+use crate::communicator::{Communicator, Settings};
+use crate::element::{DType, Element, Op};
+use crate::error::{Error, Result};
+use crate::measure::{self, Case, Thing, machine};
+use crate::plan::{Collective, Problem, table};
+use crate::select::{self, Chosen, Header, Native, Order, Query, Row, Table};
+use crate::with_element_type;
+
+/// Measures this machine and saves the table by which algorithms are chosen.
+#[derive(Debug, clap::Args)]
+pub(super) struct Tune {
+    /// Where the table goes; use it with --table FILE or RANKWISE_TABLE=FILE
+    #[arg(long, value_name = "FILE", default_value = "rankwise.toml")]
+    output: PathBuf,
+    /// Fewer iterations, sizes 16 times apart, f32 only
+    #[arg(long)]
+    quick: bool,
+    /// The largest size of the whole vector in bytes
+    #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = super::size::size)]
+    largest: usize,
+    /// The date to note in the table, as it should stand there
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    date: String,
+}
+
+/// What is measured; gather and scatter have no candidates to choose from but by size.
+const OPERATIONS: [Collective; 6] = [
+    Collective::ReduceScatter,
+    Collective::AllGather,
+    Collective::AllReduce,
+    Collective::Broadcast { root: 0 },
+    Collective::AllToAll,
+    Collective::Barrier,
+];
+const SMALLEST: usize = 8;
+/// This much slower than the best, twice in a row, is left out.
+const HOPELESS: f64 = 3.0;
+
+/// What the measured table changes against the built-in choice.
+#[derive(Debug, Serialize)]
+struct Change {
+    op: String,
+    bytes: usize,
+    buffers: &'static str,
+    dtype: &'static str,
+    order: &'static str,
+    default: &'static str,
+    default_us: f64,
+    algorithm: String,
+    time_us: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    output: PathBuf,
+    rows: usize,
+    measurement: bool,
+    reason: Option<String>,
+    changes: Vec<Change>,
+}
+
+/// One series of sizes: an operation, a kind of buffers, an element type.
+#[derive(Clone, Copy)]
+struct Series {
+    collective: Collective,
+    shared: bool,
+    dtype: DType,
+}
+
+impl Tune {
+    pub(super) fn run(&self, session: Session<'_>) -> Result<()> {
+        let c = session.communicator;
+        let noise = machine::noise(c)?;
+        let (mut rows, mut changes) = (Vec::new(), Vec::new());
+        for series in self.series() {
+            with_element_type!(series.dtype, T => {
+                self.sweep::<T>(c, series, &mut rows, &mut changes)?;
+            });
+            if session.speaks_to_people() && !session.output.quiet {
+                let Series { collective, shared, dtype } = series;
+                println!("{} {dtype} {}: measured", collective.name(), kind(shared));
+            }
+        }
+        let library = c.native().map_or("none: ranks are threads".into(), |n| n.version());
+        let header = Header {
+            version: 1,
+            library,
+            ranks: c.ranks(),
+            nodes: c.topology().nodes(),
+            cores: machine::cores(),
+            date: self.date.clone(),
+            noise: noise.clone().unwrap_or_default(),
+        };
+        let table = Table::new(&self.output.display().to_string(), header, rows)?;
+        let saved = if session.speaks() { table.save(&self.output).map(|_| ()) } else { Ok(()) };
+        c.agree(saved).map_err(|error| Error { rank: None, ..error })?;
+        let rows = table.rows().count();
+        if session.speaks_to_people() {
+            self.print(&changes, rows, noise.as_deref());
+        }
+        let output = self.output.clone();
+        let measurement = noise.is_none();
+        session.print_json(&Report { output, rows, measurement, reason: noise, changes })
+    }
+
+    fn print(&self, changes: &[Change], rows: usize, noise: Option<&str>) {
+        println!("{rows} rows in {}; other than by default:", self.output.display());
+        for change in changes {
+            let Change { op, bytes, buffers, dtype, order, .. } = change;
+            println!(
+                "  {op:<15}{bytes:>10} {buffers:<7}{dtype:<5}{order:<10}{:<21}{:>10.2} us  instead \
+                 of {:<14}{:>10.2} us",
+                change.algorithm, change.time_us, change.default, change.default_us
+            );
+        }
+        if let Some(noise) = noise {
+            println!("no measurement of this machine: {noise}");
+        }
+    }
+
+    fn series(&self) -> Vec<Series> {
+        let mut all = Vec::new();
+        for collective in OPERATIONS {
+            for shared in [true, false] {
+                for dtype in [DType::F32, DType::Bf16] {
+                    let barrier = collective.same_kind(Collective::Barrier) && !shared;
+                    let half = dtype.is_half() && (!collective.reduces() || self.quick);
+                    if !barrier && !half {
+                        all.push(Series { collective, shared, dtype });
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    fn sizes(&self, collective: Collective) -> Vec<usize> {
+        if collective.same_kind(Collective::Barrier) {
+            return vec![0];
+        }
+        let factor = if self.quick { 16 } else { 4 };
+        std::iter::successors(Some(SMALLEST), |size| size.checked_mul(factor))
+            .take_while(|&size| size <= self.largest.max(SMALLEST))
+            .collect()
+    }
+
+    fn sweep<T: Element>(
+        &self,
+        c: &Communicator,
+        series: Series,
+        rows: &mut Vec<Row>,
+        changes: &mut Vec<Change>,
+    ) -> Result<()> {
+        let Series { collective, shared, .. } = series;
+        let mut slow: BTreeMap<&'static str, usize> = BTreeMap::new();
+        for bytes in self.sizes(collective) {
+            let piece = Settings::default().piece_bytes;
+            let problem = measure::problem::<T>(collective, bytes, c.ranks(), piece);
+            let candidates: Vec<Chosen> = candidates(c, &problem, T::DTYPE, shared)
+                .into_iter()
+                .filter(|one| slow.get(one.name()).is_none_or(|&times| times < 2))
+                .collect();
+            let names: Vec<_> = candidates.iter().map(|one| Some(one.name())).collect();
+            let mut case = Case::<T>::new(c, problem.clone(), &names, shared)?;
+            let things: Vec<Thing> = (0..names.len()).map(Thing::Call).collect();
+            let usual = case.usual_iterations();
+            let iterations = if self.quick { (usual / 5).max(5) } else { (usual / 2).max(10) };
+            let times = case.measure(&things, iterations)?;
+            let mut ranked: Vec<(Chosen, f64)> =
+                candidates.into_iter().zip(times.iter().map(|t| t.median)).collect();
+            ranked.sort_by(|a, b| a.1.total_cmp(&b.1));
+            let best = ranked.first().map_or(0.0, |one| one.1);
+            for &(one, time) in &ranked {
+                let times = slow.entry(one.name()).or_default();
+                *times = if time > HOPELESS * best { *times + 1 } else { 0 };
+            }
+            let bytes = case.bytes();
+            self.note(&ranked, &query::<T>(c, &problem, shared), bytes, (rows, changes))?;
+        }
+        Ok(())
+    }
+
+    /// Rows for both orders, or one for both where they agree.
+    fn note(
+        &self,
+        ranked: &[(Chosen, f64)],
+        query: &Query<'_>,
+        bytes: usize,
+        (rows, changes): (&mut Vec<Row>, &mut Vec<Change>),
+    ) -> Result<()> {
+        let (collective, shared) = (query.problem.collective, query.shared[0]);
+        let of = |order: Order| {
+            let query = Query { order, ..*query };
+            let usable = |one: &&(Chosen, f64)| select::usable(one.0, &query).is_ok();
+            let mut usable = ranked.iter().filter(usable);
+            (usable.next().copied(), usable.next().copied())
+        };
+        let orders = [(Order::Fastest, "fastest"), (Order::Canonical, "canonical")];
+        let found = orders.map(|(order, _)| of(order));
+        let name = |one: Option<(Chosen, f64)>| one.map(|(chosen, _)| chosen.name());
+        let alike = name(found[0].0) == name(found[1].0) && name(found[0].1) == name(found[1].1);
+        for ((order, label), (first, second)) in orders.into_iter().zip(found) {
+            let Some((chosen, time_us)) = first else { continue };
+            if alike && order == Order::Canonical {
+                continue;
+            }
+            let algorithm = chosen.name().to_string();
+            let default = select::choose(&Query { order, ..*query }, None)?.chosen.name();
+            let default_us = ranked.iter().find(|(one, _)| one.name() == default);
+            if default != algorithm
+                && let Some(&(_, default_us)) = default_us
+            {
+                changes.push(Change {
+                    op: collective.name().into(),
+                    bytes,
+                    buffers: kind(shared),
+                    dtype: query.dtype.name(),
+                    order: if alike { "any" } else { label },
+                    default,
+                    default_us,
+                    algorithm: algorithm.clone(),
+                    time_us,
+                });
+            }
+            rows.push(Row {
+                op: collective.name().into(),
+                ranks: query.topology.ranks(),
+                ranks_per_node: query.topology.max_locals(),
+                buffers: kind(shared).into(),
+                dtype_bytes: query.dtype.bytes(),
+                order: (!alike).then(|| label.to_string()),
+                bytes,
+                // Half way to the next size, on the scale on which sizes are apart.
+                bytes_up_to: bytes.saturating_mul(if self.quick { 4 } else { 2 }),
+                algorithm,
+                time_us: rounded(time_us),
+                runner_up: second.map(|(chosen, _)| chosen.name().to_string()),
+                runner_up_us: second.map(|(_, time)| rounded(time)),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn kind(shared: bool) -> &'static str {
+    if shared { "shared" } else { "plain" }
+}
+
+/// To the nanosecond: more digits are noise.
+fn rounded(time_us: f64) -> f64 {
+    (time_us * 1000.0).round() / 1000.0
+}
+
+fn query<'a, T: Element>(c: &'a Communicator, problem: &'a Problem, shared: bool) -> Query<'a> {
+    Query {
+        problem,
+        dtype: T::DTYPE,
+        op: problem.collective.reduces().then_some(Op::Sum),
+        topology: c.topology(),
+        shared: [shared; 2],
+        order: Order::Fastest,
+        native: c.native().is_some(),
+    }
+}
+
+/// Everything that may serve a problem in some order.
+fn candidates(c: &Communicator, problem: &Problem, dtype: DType, shared: bool) -> Vec<Chosen> {
+    let collective = problem.collective;
+    let query = with_element_type!(dtype, T => query::<T>(c, problem, shared));
+    let planned = table::of(collective).map(Chosen::Planned);
+    let natives = Native::ALL.map(Chosen::Native);
+    planned.chain(natives).filter(|&one| select::usable(one, &query).is_ok()).collect()
+}
