@@ -13,8 +13,8 @@
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use super::{Parts, Transport};
 use super::memory::{Allocation, Segment};
+use super::{Parts, Transport};
 use crate::error::Result;
 
 /// The words that ride on a flag line.
@@ -71,7 +71,11 @@ struct Scratch {
 impl Lane {
     /// A lane for the ranks of `node`, which share memory. Collective over them.
     pub fn new(node: &dyn Transport) -> Result<Self> {
-        let boards = if node.ranks() > 1 { Some(node.allocate(size_of::<Board>(), Parts::Each)?) } else { None };
+        let boards = if node.ranks() > 1 {
+            Some(node.allocate(size_of::<Board>(), Parts::Each)?)
+        } else {
+            None
+        };
         Ok(Lane { boards, local: node.rank(), locals: node.ranks(), ..Lane::alone() })
     }
 

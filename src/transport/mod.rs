@@ -14,9 +14,9 @@
 pub mod frame;
 pub mod lane;
 pub mod memory;
-pub mod node_vector;
 #[cfg(feature = "mpi")]
 pub mod mpi;
+pub mod node_vector;
 pub mod threads;
 pub mod wait;
 

@@ -150,7 +150,8 @@ impl Transport for MpiTransport {
         let padded = bytes.max(1).checked_next_multiple_of(PAGE).and_then(|b| b.checked_add(PAGE));
         let padded = padded
             .ok_or_else(|| Error::input(format!("{bytes} bytes of shared memory: too many")))?;
-        let (window, mut bases) = sys::allocate_shared(self.communicator, self.ranks, padded, parts)?;
+        let (window, mut bases) =
+            sys::allocate_shared(self.communicator, self.ranks, padded, parts)?;
         self.job.owned.borrow_mut().push(Owned::Window(window));
         for base in &mut bases {
             let skip = base.as_ptr().align_offset(PAGE);
