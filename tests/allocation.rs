@@ -5,7 +5,8 @@ use rankwise::launch::threads;
 use rankwise::sharding::Sharding;
 
 fn allocations_of(mut work: impl FnMut() -> rankwise::error::Result<()>) -> u64 {
-    let all = allocation_counter::measure(|| (0..50).for_each(|_| work().unwrap()));
+    let all =
+        allocation_counter::measure(|| (0..50).for_each(|_| work().expect("the collective works")));
     all.count_total
 }
 
