@@ -348,7 +348,7 @@ impl Expected<'_> {
     /// The contribution of `rank` at an index of its input.
     fn contribution(&self, rank: usize, index: usize) -> u8 {
         match self.op {
-            Some(Op::Product) => 1 + u8::from((rank + index) % 4 == 0),
+            Some(Op::Product) => 1 + u8::from((rank + index).is_multiple_of(4)),
             Some(_) => ((rank * 7 + index * 3 + 1) % 5) as u8,
             None => ((rank * 31 + index) % 251) as u8,
         }
