@@ -95,7 +95,10 @@ fn wrong_options_say_what_is_allowed() {
         (&["selftest", "--timeout", "nan"], "a number of seconds above 0 is needed"),
         (&["selftest", "--ranks-per-node", "0"], "a node has at least 1 rank"),
         (&["selftest", "--colour"], "unexpected argument '--colour' found"),
-        (&["rank"], "unrecognized subcommand 'rank'; choose one of bench, plan, selftest, pager"),
+        (
+            &["rank"],
+            "unrecognized subcommand 'rank'; choose one of bench, tune, plan, selftest, pager",
+        ),
         (&["plan", "draw"], "unrecognized subcommand 'draw'; choose one of show, check, cost, why"),
         (&["pagerank"], "required arguments were not provided: <GRAPH>; see rankwise --help"),
         (&["pagerank", &graph, "--alpha", "1"], "alpha = 1: allowed is 0 <= alpha < 1"),

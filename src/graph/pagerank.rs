@@ -101,15 +101,13 @@ fn iterate<P: Precision>(
     let mut contributions = comm.shared_vector::<P::Wire>(&graph.sharding)?;
     state.contribute(contributions.own_mut());
     contributions.gather()?;
-    // The shared vector is not borrowed for reading and writing at once: steps write here.
-    let mut next = vec![P::Wire::default(); graph.rows.range.len()];
     let mut dangling = reduce(comm, [&state.dangling(), &ExactSum::new()])?[0];
     let limit = options.limit(n);
     let started = Instant::now();
     let mut residual = f64::INFINITY;
     for iteration in 1..=options.max_iterations {
-        let sums = state.step(contributions.whole(), dangling, &mut next);
-        contributions.own_mut().copy_from_slice(&next);
+        let (whole, next) = contributions.split();
+        let sums = state.step(whole, dangling, next);
         [dangling, residual] = reduce(comm, [&sums.dangling, &sums.residual])?;
         if options.stop == Stop::Max {
             residual = comm.all_reduce_vec(&[sums.largest], Op::Max)?[0];

@@ -27,6 +27,8 @@
 
 #![allow(unsafe_code)] // gathers without a bounds check for each index; see above
 
+use std::ops::{Add, Mul, Sub};
+
 use rayon::prelude::*;
 
 use super::vector16::{Plain, Vector};
@@ -38,9 +40,7 @@ pub const LANES: usize = 16;
 pub(super) const PAD: u32 = u32::MAX;
 
 /// A floating-point type that sums are made in.
-pub trait Real:
-    Element + std::ops::Add<Output = Self> + std::ops::Sub<Output = Self> + std::ops::Mul<Output = Self>
-{
+pub trait Real: Element + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> {
     /// The nearest value.
     fn from_f64(value: f64) -> Self;
 }
