@@ -4,7 +4,7 @@
 //! All candidates of a size alternate in one process (see `measure`). One that is three times as
 //! slow as the best at two sizes in a row is left out at larger ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -68,7 +68,17 @@ struct Report {
     rows: usize,
     measurement: bool,
     reason: Option<String>,
+    /// Everything that was measured, as `all_reduce/flat`.
+    candidates: BTreeSet<String>,
     changes: Vec<Change>,
+}
+
+/// What is found while it measures.
+#[derive(Default)]
+struct Found {
+    rows: Vec<Row>,
+    changes: Vec<Change>,
+    candidates: BTreeSet<String>,
 }
 
 /// One series of sizes: an operation, a kind of buffers, an element type.
@@ -83,16 +93,17 @@ impl Tune {
     pub(super) fn run(&self, session: Session<'_>) -> Result<()> {
         let c = session.communicator;
         let noise = machine::noise(c)?;
-        let (mut rows, mut changes) = (Vec::new(), Vec::new());
+        let mut found = Found::default();
         for series in self.series() {
             with_element_type!(series.dtype, T => {
-                self.sweep::<T>(c, series, &mut rows, &mut changes)?;
+                self.sweep::<T>(c, series, &mut found)?;
             });
             if session.speaks_to_people() && !session.output.quiet {
                 let Series { collective, shared, dtype } = series;
                 println!("{} {dtype} {}: measured", collective.name(), kind(shared));
             }
         }
+        let Found { rows, changes, candidates } = found;
         let library = c.native().map_or("none: ranks are threads".into(), |n| n.version());
         let header = Header {
             version: 1,
@@ -112,7 +123,14 @@ impl Tune {
         }
         let output = self.output.clone();
         let measurement = noise.is_none();
-        session.print_json(&Report { output, rows, measurement, reason: noise, changes })
+        session.print_json(&Report {
+            output,
+            rows,
+            measurement,
+            reason: noise,
+            candidates,
+            changes,
+        })
     }
 
     fn print(&self, changes: &[Change], rows: usize, noise: Option<&str>) {
@@ -156,13 +174,7 @@ impl Tune {
             .collect()
     }
 
-    fn sweep<T: Element>(
-        &self,
-        c: &Communicator,
-        series: Series,
-        rows: &mut Vec<Row>,
-        changes: &mut Vec<Change>,
-    ) -> Result<()> {
+    fn sweep<T: Element>(&self, c: &Communicator, series: Series, found: &mut Found) -> Result<()> {
         let Series { collective, shared, .. } = series;
         let mut slow: BTreeMap<&'static str, usize> = BTreeMap::new();
         for bytes in self.sizes(collective) {
@@ -172,6 +184,8 @@ impl Tune {
                 .into_iter()
                 .filter(|one| slow.get(one.name()).is_none_or(|&times| times < 2))
                 .collect();
+            let op = collective.name();
+            found.candidates.extend(candidates.iter().map(|one| format!("{op}/{}", one.name())));
             let names: Vec<_> = candidates.iter().map(|one| Some(one.name())).collect();
             let mut case = Case::<T>::new(c, problem.clone(), &names, shared)?;
             let things: Vec<Thing> = (0..names.len()).map(Thing::Call).collect();
@@ -187,7 +201,7 @@ impl Tune {
                 *times = if time > HOPELESS * best { *times + 1 } else { 0 };
             }
             let bytes = case.bytes();
-            self.note(&ranked, &query::<T>(c, &problem, shared), bytes, (rows, changes))?;
+            self.note(&ranked, &query::<T>(c, &problem, shared), bytes, found)?;
         }
         Ok(())
     }
@@ -198,7 +212,7 @@ impl Tune {
         ranked: &[(Chosen, f64)],
         query: &Query<'_>,
         bytes: usize,
-        (rows, changes): (&mut Vec<Row>, &mut Vec<Change>),
+        into: &mut Found,
     ) -> Result<()> {
         let (collective, shared) = (query.problem.collective, query.shared[0]);
         let of = |order: Order| {
@@ -222,7 +236,7 @@ impl Tune {
             if default != algorithm
                 && let Some(&(_, default_us)) = default_us
             {
-                changes.push(Change {
+                into.changes.push(Change {
                     op: collective.name().into(),
                     bytes,
                     buffers: kind(shared),
@@ -234,7 +248,7 @@ impl Tune {
                     time_us,
                 });
             }
-            rows.push(Row {
+            into.rows.push(Row {
                 op: collective.name().into(),
                 ranks: query.topology.ranks(),
                 ranks_per_node: query.topology.max_locals(),
