@@ -68,11 +68,13 @@ fn a_table_for_other_ranks_is_passed_over_and_a_malformed_one_refused() {
 }
 
 #[test]
-fn bench_writes_json_and_csv() {
+fn bench_writes_json_csv_and_a_page() {
     let folder = tempfile::tempdir().unwrap();
     let csv = folder.path().join("b.csv");
     let mut command = on_threads(&["bench", "reduce-scatter", "all-gather", "--json"]);
     command.args(["--sizes", "12:192", "--iterations", "5", "--csv"]).arg(&csv);
+    let html = folder.path().join("b.html");
+    command.arg("--html").arg(&html);
     let report = json(&stdout_of(&mut command));
     let results = report["results"].as_array().unwrap();
     assert_eq!(results.len(), 2 * 3 * 2, "{report}");
@@ -89,6 +91,12 @@ fn bench_writes_json_and_csv() {
     let columns = lines[0].split(',').count();
     assert!(lines.iter().all(|line| line.split(',').count() == columns), "{text}");
     assert!(lines[1].starts_with("reduce_scatter,12,f32,3,1,shared,direct,"), "{text}");
+    let page = std::fs::read_to_string(&html).unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
+    // Time and bandwidth for each operation, and a line of the table for each result.
+    assert_eq!(page.matches("<svg").count(), 2 * 2);
+    assert_eq!(page.matches("<tr><td>").count(), results.len());
+    assert!(!page.contains("NaN") && !page.contains("http"), "{page}");
 }
 
 #[test]

@@ -47,6 +47,8 @@ const OPERATIONS: [Collective; 6] = [
 const SMALLEST: usize = 8;
 /// This much slower than the best, twice in a row, is left out.
 const HOPELESS: f64 = 3.0;
+/// A default that takes at most this much longer than the best is kept: that is noise.
+const ALIKE: f64 = 1.05;
 
 /// What the measured table changes against the built-in choice.
 #[derive(Debug, Serialize)]
@@ -195,7 +197,8 @@ impl Tune {
             let mut ranked: Vec<(Chosen, f64)> =
                 candidates.into_iter().zip(times.iter().map(|t| t.median)).collect();
             ranked.sort_by(|a, b| a.1.total_cmp(&b.1));
-            let best = ranked.first().map_or(0.0, |one| one.1);
+            prefer_default(&mut ranked, &query::<T>(c, &problem, shared))?;
+            let best = ranked.iter().map(|one| one.1).fold(f64::INFINITY, f64::min);
             for &(one, time) in &ranked {
                 let times = slow.entry(one.name()).or_default();
                 *times = if time > HOPELESS * best { *times + 1 } else { 0 };
@@ -266,6 +269,21 @@ impl Tune {
         }
         Ok(())
     }
+}
+
+/// Moves the defaults of both orders to the front if they are as fast as the best.
+fn prefer_default(ranked: &mut [(Chosen, f64)], query: &Query<'_>) -> Result<()> {
+    for order in [Order::Canonical, Order::Fastest] {
+        let query = Query { order, ..*query };
+        let default = select::choose(&query, None)?.chosen.name();
+        let usable = |one: &&(Chosen, f64)| select::usable(one.0, &query).is_ok();
+        let best = ranked.iter().filter(usable).map(|one| one.1).fold(f64::INFINITY, f64::min);
+        let found = ranked.iter().position(|one| one.0.name() == default);
+        if let Some(at) = found.filter(|&at| ranked[at].1 <= ALIKE * best) {
+            ranked[..=at].rotate_right(1);
+        }
+    }
+    Ok(())
 }
 
 fn kind(shared: bool) -> &'static str {
