@@ -37,7 +37,8 @@
 //! | [`error`] | what can go wrong, and its exit code |
 //! | [`plan`] | collective algorithms as plain data, their checker, cost and pictures |
 //! | [`select`] | which algorithm for which call |
-//! | [`executor`], [`reduce`], [`signature`], [`control`] | running a plan; kernels; what ranks compare; errors between ranks |
+//! | [`executor`], [`reduce`] | running a plan; the kernels |
+//! | [`signature`], [`control`] | what ranks compare; errors between ranks |
 //! | [`transport`], [`topology`] | moving bytes, shared memory, waiting; where ranks live |
 //! | [`graph`] | reading, distributing and ranking graphs |
 //! | [`files`] | files that are whole or not there |

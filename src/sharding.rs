@@ -236,7 +236,7 @@ mod tests {
                     assert_partition(&sharding);
                     for rank in 0..ranks {
                         let start = sharding.range(rank).start;
-                        assert!(start % grain == 0 || start == n);
+                        assert!(start.is_multiple_of(grain) || start == n);
                         let ideal = prefix[n] as f64 * rank as f64 / ranks as f64;
                         let slack = 11.0 * grain as f64;
                         assert!((prefix[start] as f64 - ideal).abs() <= slack);

@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind};
 use crate::plan::{Collective, Problem};
 use crate::transport::lane::{Lane, Words};
 use crate::transport::memory::Located;
+use crate::transport::{TAG_BITS, Tag};
 
 /// The part of the words that must be the same on all ranks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -25,6 +26,9 @@ pub struct Signature {
     /// A hash of counts, algorithm and kinds of buffers.
     rest: u64,
 }
+
+/// Bits of a tag for the lane.
+const LANE_BITS: u32 = 4;
 
 /// The allocation of a shared buffer, which is no collective of a plan.
 const SHARED: u64 = 0xff;
@@ -51,6 +55,21 @@ impl Signature {
         Signature { what: SHARED, n: bytes as u64, rest: 0 }
     }
 
+    /// A few bits for the tag of messages: what ranks that call different things send each other
+    /// does not match, and so never reaches a buffer.
+    pub fn tag_bits(&self) -> u32 {
+        const BITS: u32 = TAG_BITS - LANE_BITS;
+        let mixed =
+            (self.what ^ self.n.rotate_left(20) ^ self.rest).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // All ones is the tag of another kind of message.
+        ((mixed >> (64 - BITS)) as u32).min((1 << BITS) - 2)
+    }
+
+    /// The tag of the messages of a call on a lane.
+    pub fn tag(&self, lane: usize) -> Tag {
+        (lane as Tag) << (TAG_BITS - LANE_BITS) | self.tag_bits()
+    }
+
     /// The words for the flag line.
     pub fn words(&self, input: Located, output: Located) -> Words {
         let Signature { what, n, rest } = *self;
@@ -66,6 +85,16 @@ impl Signature {
     pub fn located(words: &Words) -> [Located; 2] {
         let at = |i: usize| Located { key: words[i], offset: words[i + 1] as usize };
         [at(3), at(5)]
+    }
+
+    /// The signature as three words.
+    pub fn to_words(&self) -> [u64; 3] {
+        [self.what, self.n, self.rest]
+    }
+
+    /// The signature of three words.
+    pub fn from_parts([what, n, rest]: [u64; 3]) -> Self {
+        Signature { what, n, rest }
     }
 
     /// In words: `all_reduce(f32, n = 1000, sum)`.
@@ -90,6 +119,12 @@ impl Signature {
     }
 }
 
+impl std::fmt::Display for Signature {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
+
 /// One more than the position of the first match; 0 if there is none.
 fn place<T>(all: &[T], matches: impl Fn(&T) -> bool) -> u64 {
     all.iter().position(matches).map_or(0, |i| i as u64 + 1)
@@ -108,19 +143,40 @@ pub fn compare(own: &Signature, lane: &Lane, ranks: &[usize], call: u64) -> Resu
 
 #[cold]
 fn mismatch(lane: &Lane, ranks: &[usize], call: u64) -> Error {
-    let mut groups: BTreeMap<Signature, Vec<usize>> = BTreeMap::new();
-    for local in 0..lane.locals() {
-        groups.entry(Signature::from_words(&lane.words_of(local))).or_default().push(local);
+    let calls = (0..lane.locals()).map(|local| Called {
+        rank: ranks[local],
+        signature: Signature::from_words(&lane.words_of(local)),
+        site: lane.note_of(local),
+    });
+    disagreement(&calls.collect::<Vec<_>>(), call)
+}
+
+/// What one rank called, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Called {
+    /// The rank in the communicator.
+    pub rank: usize,
+    /// What it called.
+    pub signature: Signature,
+    /// Where, as `file:line`.
+    pub site: String,
+}
+
+/// The error of ranks that called different things.
+pub fn disagreement(calls: &[Called], call: u64) -> Error {
+    let mut groups: BTreeMap<Signature, Vec<&Called>> = BTreeMap::new();
+    for called in calls {
+        groups.entry(called.signature).or_default().push(called);
     }
-    let mut groups: Vec<(Signature, Vec<usize>)> = groups.into_iter().collect();
-    groups.sort_by_key(|(_, locals)| (std::cmp::Reverse(locals.len()), locals[0]));
+    let mut groups: Vec<(Signature, Vec<&Called>)> = groups.into_iter().collect();
+    groups.sort_by_key(|(_, group)| (std::cmp::Reverse(group.len()), group[0].rank));
     let alike = groups.iter().all(|(s, _)| s.describe() == groups[0].0.describe());
     let texts: Vec<String> = groups
         .iter()
-        .map(|(signature, locals)| {
-            let numbers: Vec<String> = locals.iter().map(|&l| ranks[l].to_string()).collect();
+        .map(|(signature, group)| {
+            let numbers: Vec<String> = group.iter().map(|c| c.rank.to_string()).collect();
             let who = if numbers.len() == 1 { "rank" } else { "ranks" };
-            let mut sites: Vec<String> = locals.iter().map(|&l| lane.note_of(l)).collect();
+            let mut sites: Vec<&str> = group.iter().map(|c| c.site.as_str()).collect();
             sites.dedup();
             let hash =
                 if alike { format!(" [{:08x}]", signature.rest as u32) } else { String::new() };

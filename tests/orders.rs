@@ -15,7 +15,7 @@ const N: usize = 37;
 /// Numbers of very different sizes: every order of additions has bits of its own.
 fn value(rank: usize, index: usize) -> f32 {
     let mixed = (rank * 7919 + index * 104_729 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let sign = if mixed % 2 == 0 { 1.0 } else { -1.0 };
+    let sign = if mixed.is_multiple_of(2) { 1.0 } else { -1.0 };
     sign * (mixed >> 40) as f32 * 2f32.powi((mixed % 41) as i32 - 20)
 }
 

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use rankwise::communicator::Settings;
 use rankwise::error::Result;
 use rankwise::files::manifest_path;
-use rankwise::graph::pagerank::{PageRankOptions, check_residual};
+use rankwise::graph::options::{Dangling, Number, PageRankOptions, Scale, Stop};
+use rankwise::graph::order::Relabel;
+use rankwise::graph::pagerank::check_residual;
 use rankwise::graph::rows::Duplicates;
 use rankwise::graph::{PageRankJob, PageRankSummary, run};
 use rankwise::launch;
@@ -113,6 +115,149 @@ fn the_same_bits_on_any_number_of_ranks_and_options() {
             }
         }
     }
+}
+
+#[test]
+fn every_mode_gives_the_same_bits_on_any_number_of_ranks() {
+    let graph = random_graph(4000, 700, |i| (i * i).to_string());
+    let default = PageRankOptions::default();
+    let exact = PageRankOptions { stop: Stop::Bound, tolerance: 1e-12, ..default };
+    for weighted in [false, true] {
+        let plain = PageRankJob { weighted, options: exact, ..PageRankJob::new(graph.path()) };
+        let reference = ranks_of(1, &PageRankJob { relabel: Relabel::Never, ..plain.clone() });
+        for relabel in [Relabel::Never, Relabel::Always] {
+            for number in [Number::F64, Number::F32, Number::Mixed] {
+                let single = number == Number::F32;
+                let tolerance = [1e-12, 1e-5][usize::from(single)];
+                let options = PageRankOptions { number, tolerance, ..exact };
+                let job = PageRankJob { relabel, options, ..plain.clone() };
+                let one = ranks_of(1, &job);
+                let near = [1e-11, 1e-5, 1e-8][number as usize];
+                for ((node, rank), (same, expected)) in one.iter().zip(&reference) {
+                    assert!(node == same && (rank - expected).abs() < near, "{node}: {rank}");
+                }
+                for ranks in &RANKS[1..] {
+                    assert_eq!(ranks_of(*ranks, &job), one, "{job:?} on {ranks} ranks");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn generated_graphs_are_ranked_without_a_file() {
+    let job = PageRankJob {
+        undirected: true,
+        duplicates: Duplicates::Merge,
+        ..PageRankJob::new("kron:9:8:2")
+    };
+    let one = ranks_of(1, &job);
+    assert_eq!(one.len(), 512);
+    for ranks in &RANKS[1..] {
+        assert_eq!(ranks_of(*ranks, &job), one, "{ranks} ranks");
+    }
+    let error = run_on(2, &PageRankJob { weighted: true, ..job }).unwrap_err();
+    assert!(error.message.contains("generated graphs have none"), "{error}");
+}
+
+/// A file of node values.
+fn values(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+#[test]
+fn dangling_rank_goes_where_the_file_says_as_published() {
+    let file = values("1 2\n2 3\n");
+    let expected = [
+        0.108_445_183_513,
+        0.186_186_007_839,
+        0.071_089_202_993,
+        0.268_366_803_297,
+        0.159_197_832_249,
+        0.206_714_970_107,
+    ];
+    for ranks in RANKS {
+        let mut job = exact(PageRankJob::new(data("langville-meyer.txt")));
+        job.options.dangling = Dangling::Given;
+        job.dangling = Some(file.path().into());
+        for ((node, rank), expected) in ranks_of(ranks, &job).iter().zip(expected) {
+            assert!((rank - expected).abs() < 1e-4, "{node} {rank}");
+        }
+    }
+}
+
+#[test]
+fn options_agree_with_the_oracle() {
+    let oracle = std::fs::read_to_string(data("pagerank-oracle.txt")).unwrap();
+    let (personalization, start) = (values("1 1\n4 3\n6 0.5\n"), values("4 1\n3 0.25\n"));
+    let given = values("1 2\n2 3\n");
+    let mut cases = 0;
+    for line in oracle.lines().filter(|line| !line.starts_with('#')) {
+        let (name, numbers) = line.split_once(':').unwrap();
+        let expected: Vec<f64> = numbers.split_whitespace().map(|n| n.parse().unwrap()).collect();
+        let mut job = exact(PageRankJob::new(data("langville-meyer.txt")));
+        for word in name.split('+') {
+            match word {
+                "plain" => {}
+                "personalization" => job.personalization = Some(personalization.path().into()),
+                "nstart" => job.start = Some(start.path().into()),
+                "one-step-from-nstart" => {
+                    job.start = Some(start.path().into());
+                    job.options = PageRankOptions { tolerance: 1e9, ..job.options };
+                }
+                "dangling-given" => {
+                    job.options.dangling = Dangling::Given;
+                    job.dangling = Some(given.path().into());
+                }
+                "dangling-uniform" => job.options.dangling = Dangling::Uniform,
+                "dangling-ignore" => job.options.dangling = Dangling::Ignore,
+                "sumn" => job.options.scale = Scale::Nodes,
+                other => panic!("no case {other}"),
+            }
+        }
+        for ranks in [1, 3] {
+            for ((node, rank), expected) in ranks_of(ranks, &job).iter().zip(&expected) {
+                assert!((rank - expected).abs() < 1e-11, "{name}: {node} {rank} {expected}");
+            }
+        }
+        cases += 1;
+    }
+    assert!(cases >= 8, "{cases} cases");
+}
+
+#[test]
+fn stopping_rules_compare_what_they_say() {
+    let graph = random_graph(3000, 500, |i| i.to_string());
+    let job = PageRankJob { weighted: true, ..PageRankJob::new(graph.path()) };
+    let with = |stop, tolerance| {
+        let options = PageRankOptions { stop, tolerance, max_iterations: 1000, ..job.options };
+        run_on(2, &PageRankJob { options, ..job.clone() }).unwrap()
+    };
+    let nodes = with(Stop::L1, 1e-6).vertices as f64;
+    // The same limit written in three ways stops at the same step.
+    let l1 = with(Stop::L1, 1e-6);
+    assert_eq!(with(Stop::Networkx, 1e-6 / nodes).iterations, l1.iterations);
+    assert_eq!(with(Stop::Bound, 0.85 / 0.15 * 1e-6).iterations, l1.iterations);
+    let max = with(Stop::Max, 1e-6);
+    assert!(max.iterations < l1.iterations && max.residual < 1e-6, "{max:?}");
+    assert!(l1.residual < 1e-6);
+}
+
+#[test]
+fn without_convergence_the_last_ranks_are_written_on_request_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ranks.csv");
+    let mut job = PageRankJob::new(data("langville-meyer.txt"));
+    job.options.max_iterations = 2;
+    job.output = Some(path.clone());
+    for (write_anyway, ranks) in [(false, 1), (false, 3), (true, 1), (true, 3)] {
+        let error = run_on(ranks, &PageRankJob { write_anyway, ..job.clone() }).unwrap_err();
+        assert!(error.message.contains("within 2 iterations"), "{error}");
+        assert_eq!((path.exists(), manifest_path(&path).exists()), (write_anyway, false));
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 7);
 }
 
 #[test]

@@ -6,7 +6,8 @@ use clap::ValueEnum;
 
 use super::Session;
 use crate::error::Result;
-use crate::graph::pagerank::PageRankOptions;
+use crate::graph::options::{Dangling, Number, PageRankOptions, Scale, Stop};
+use crate::graph::order::Relabel;
 use crate::graph::rows::Duplicates;
 use crate::graph::{self, PageRankJob, PageRankSummary};
 
@@ -14,20 +15,49 @@ use crate::graph::{self, PageRankJob, PageRankSummary};
 ///
 /// GRAPH is a text edge list, plain or gzip: two node ids a line, separated by tabs, spaces or
 /// commas; lines that start with # or % are comments. Ids are numbers if all of them are,
-/// otherwise names. The result has the same bits on any number of ranks.
+/// otherwise names. Or it is kron:SCALE[:EDGE_FACTOR[:SEED]] or uniform:SCALE[...], a random graph
+/// of 2^SCALE nodes. The result has the same bits on any number of ranks.
+///
+/// Files of node values (--personalization, --nstart, --dangling) have a node id and a number >= 0
+/// a line; nodes that are not named have 0, and the values need not add up to 1.
 #[derive(Debug, clap::Args)]
 pub(super) struct Pagerank {
-    /// Edge list
+    /// Edge list, or the name of a random graph
     graph: PathBuf,
     /// Share of a rank that follows the edges; 0 <= ALPHA < 1
     #[arg(long, default_value = "0.85")]
     alpha: f64,
-    /// Stop when a step changes the ranks by less than TOL times the number of nodes (L1)
+    /// How small a change ends the iteration; see --stop
     #[arg(long, default_value = "1e-6")]
     tol: f64,
+    /// Which change is compared with TOL
+    #[arg(long, value_enum, default_value = "networkx")]
+    stop: StopName,
     /// Fail when that takes more steps than this
     #[arg(long, default_value = "100", value_name = "N")]
     max_iter: usize,
+    /// Types of ranks and sums, and of what is sent
+    #[arg(long, value_enum, default_value = "f64")]
+    precision: NumberName,
+    /// What the ranks add up to
+    #[arg(long, value_enum, default_value = "sum1")]
+    scale: ScaleName,
+    /// Where the rank of nodes without outgoing weight goes: follow (where teleports go), uniform,
+    /// ignore (nowhere: ranks add up to less), or a file of node values
+    #[arg(long, default_value = "follow", value_name = "RULE|FILE")]
+    dangling: String,
+    /// Where teleports go: a file of node values [default: all nodes alike]
+    #[arg(long, value_name = "FILE")]
+    personalization: Option<PathBuf>,
+    /// Where the iteration starts: a file of node values [default: all nodes alike]
+    #[arg(long, value_name = "FILE")]
+    nstart: Option<PathBuf>,
+    /// Order nodes by degree inside, which is faster unless ids are already local
+    #[arg(long, value_enum, default_value = "auto")]
+    relabel: RelabelName,
+    /// Without convergence write the last ranks to the output, without a manifest, and fail
+    #[arg(long, requires = "output")]
+    write_anyway: bool,
     /// The third column is the weight of the edge (otherwise it is ignored)
     #[arg(long)]
     weights: bool,
@@ -53,8 +83,78 @@ enum DuplicatesName {
     Merge,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum StopName {
+    /// The sum of all changes, with TOL times the number of nodes
+    Networkx,
+    /// The sum of all changes
+    L1,
+    /// The largest change of a node
+    Max,
+    /// An upper bound of the sum of all errors
+    Bound,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum NumberName {
+    /// 64 bits
+    F64,
+    /// 32 bits
+    F32,
+    /// 32 bits for what is sent, 64 for ranks and sums
+    Mixed,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ScaleName {
+    /// 1
+    Sum1,
+    /// The number of nodes
+    Sumn,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RelabelName {
+    /// Unless most edges join nodes with near ids
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
 impl Pagerank {
+    fn options(&self) -> PageRankOptions {
+        PageRankOptions {
+            alpha: self.alpha,
+            tolerance: self.tol,
+            max_iterations: self.max_iter,
+            number: match self.precision {
+                NumberName::F64 => Number::F64,
+                NumberName::F32 => Number::F32,
+                NumberName::Mixed => Number::Mixed,
+            },
+            dangling: match self.dangling.as_str() {
+                "follow" => Dangling::Follow,
+                "uniform" => Dangling::Uniform,
+                "ignore" => Dangling::Ignore,
+                _ => Dangling::Given,
+            },
+            stop: match self.stop {
+                StopName::Networkx => Stop::Networkx,
+                StopName::L1 => Stop::L1,
+                StopName::Max => Stop::Max,
+                StopName::Bound => Stop::Bound,
+            },
+            scale: match self.scale {
+                ScaleName::Sum1 => Scale::One,
+                ScaleName::Sumn => Scale::Nodes,
+            },
+        }
+    }
+
     pub(super) fn run(&self, session: Session<'_>) -> Result<()> {
+        let options = self.options();
         let job = PageRankJob {
             graph: self.graph.clone(),
             weighted: self.weights,
@@ -63,11 +163,16 @@ impl Pagerank {
                 DuplicatesName::Sum => Duplicates::Sum,
                 DuplicatesName::Merge => Duplicates::Merge,
             },
-            options: PageRankOptions {
-                alpha: self.alpha,
-                tolerance: self.tol,
-                max_iterations: self.max_iter,
+            relabel: match self.relabel {
+                RelabelName::Auto => Relabel::Auto,
+                RelabelName::Always => Relabel::Always,
+                RelabelName::Never => Relabel::Never,
             },
+            dangling: (options.dangling == Dangling::Given).then(|| (&self.dangling).into()),
+            options,
+            personalization: self.personalization.clone(),
+            start: self.nstart.clone(),
+            write_anyway: self.write_anyway,
             output: self.output.clone(),
             top: self.top,
             command: std::env::args().collect::<Vec<_>>().join(" "),

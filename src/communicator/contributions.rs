@@ -153,7 +153,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(subtrees(8, 4..8), [4..8]);
         assert_eq!(subtrees(8, 3..8), [3..4, 4..8]);
+        assert_eq!(subtrees(8, 2..8), [2..4, 4..8]);
     }
 }

@@ -13,6 +13,7 @@ mod call;
 mod choice;
 mod collectives;
 mod contributions;
+mod fused;
 mod groups;
 mod pending;
 mod shared_vector;

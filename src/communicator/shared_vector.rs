@@ -131,6 +131,11 @@ impl<T: Element> SharedVector<T> {
         self.vector.whole()
     }
 
+    /// The whole as of the last gather, and the own shard for the next one.
+    pub fn split(&mut self) -> (&[T], &mut [T]) {
+        self.vector.split()
+    }
+
     /// Who owns which part.
     pub fn sharding(&self) -> &Sharding {
         &self.sharding

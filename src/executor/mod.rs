@@ -10,8 +10,12 @@
 //!   order. A lane has its own flag lines, workspace and message tag, so calls cannot mix.
 //! * **Agreement.** The first meet of a call compares signatures and learns where peers' buffers
 //!   lie, so no element moves between ranks of a node before they agree.
+//! * **Between nodes** messages carry a hash of the signature in their tag, so what does not belong
+//!   to a call never reaches its buffers; ranks that then wait in vain tell each other what they
+//!   called (`diagnosis`).
 //! * **Allocation.** None after the first run: plans, vectors and workspace are reused.
 
+mod diagnosis;
 mod work;
 
 use std::cell::{Cell, RefCell};
@@ -28,6 +32,7 @@ use crate::transport::lane::Lane;
 use crate::transport::memory::{Located, Registry};
 use crate::transport::wait::{Wait, WaitPolicy};
 
+use diagnosis::Diagnosis;
 use work::Work;
 
 /// The most started calls under way at once on a communicator; starting one more first waits for
@@ -61,7 +66,9 @@ pub struct Context {
     broken: Cell<bool>,
     /// The work of each lane, while it is under way.
     under_way: [RefCell<Option<Box<Work>>>; LANES],
-    /// Works that are done, to be used again.
+    /// Works that are done, to be used again. Boxed, because they go back and forth between here
+    /// and the lanes.
+    #[allow(clippy::vec_box)]
     spare: RefCell<Vec<Box<Work>>>,
 }
 
@@ -177,10 +184,10 @@ impl Context {
     /// Gives a started call up, so that its buffers are the caller's again. The communicator
     /// refuses further calls, since peers may wait in this one for ever.
     pub fn give_up(&self, ticket: Ticket) {
-        if !self.is_done(ticket) {
-            if let Some(work) = self.under_way[ticket.lane].take() {
-                self.end(work, &Err(Error::internal("given up")));
-            }
+        if !self.is_done(ticket)
+            && let Some(work) = self.under_way[ticket.lane].take()
+        {
+            self.end(work, &Err(Error::internal("given up")));
         }
     }
 
@@ -221,6 +228,7 @@ impl Context {
     /// Waits until a work is done, and moves the others on meanwhile.
     fn complete(&self, work: &mut Work) -> Result<()> {
         let mut wait = Wait::new(self.wait);
+        let mut diagnosis = Diagnosis::default();
         let mut before = work.place();
         let mut looks = 0;
         while !work.advance(self)? {
@@ -232,7 +240,10 @@ impl Context {
             if looks % LOOKS_BETWEEN_MOVES == 0 {
                 self.move_others()?;
             }
-            self.pause(&mut wait, || work.describe(self))?;
+            self.pause(&mut wait, || format!("{}{}", work.describe(self), diagnosis.heard()))?;
+            if wait.is_long() {
+                diagnosis.look(self, work, wait.waited())?;
+            }
         }
         Ok(())
     }
@@ -350,7 +361,9 @@ impl Prepared {
         }
         self.arrive(place, [Located::default(); 2], site);
         context.wait_for_meet(lane, &self.name)?;
-        signature::compare(&self.signature, place, context.peers(), context.calls())?;
+        // The call that this prepares is the next one.
+        let call = context.calls() + 1;
+        signature::compare(&self.signature, place, context.peers(), call)?;
         place.grow_scratch(context.node.as_deref(), self.scratch_bytes())
     }
 }

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use super::{Context, Prepared};
 use crate::error::{Error, Result};
 use crate::plan::{Buffer, Round};
-use crate::signature::{self, Signature};
+use crate::signature::{self, Called, Signature};
 use crate::transport::Posted;
 use crate::transport::frame::{Buffers, Frame};
 use crate::transport::memory::{Located, Registered};
@@ -96,6 +96,23 @@ impl Work {
     /// Where it stands, to see whether it has moved.
     pub(super) fn place(&self) -> (usize, bool) {
         (self.round, self.phase == Phase::Moving)
+    }
+
+    /// What this rank called.
+    pub(super) fn called(&self, context: &Context) -> Option<Called> {
+        let signature = self.prepared.as_ref()?.signature;
+        let site = format!("{}:{}", self.site.file(), self.site.line());
+        Some(Called { rank: context.rank(), signature, site })
+    }
+
+    /// The lane, and the number of the call.
+    pub(super) fn number(&self) -> [u64; 2] {
+        [self.lane as u64, self.call]
+    }
+
+    /// The ranks whose messages it waits for.
+    pub(super) fn waits_for(&self) -> Vec<usize> {
+        if self.phase == Phase::Moving { self.posted.missing() } else { Vec::new() }
     }
 
     /// What it waits for, in words.
@@ -222,7 +239,7 @@ impl Work {
 
     /// Starts the messages of the round and does its local steps.
     fn move_elements(&mut self, context: &Context, prepared: &Prepared) -> Result<bool> {
-        let (transport, tag) = (&*context.transport, self.lane as u16);
+        let (transport, tag) = (&*context.transport, prepared.signature.tag(self.lane));
         let (plan, round) = (&prepared.plan, self.round);
         let some = self.frame.post(plan, round, transport, tag, &mut self.posted)?;
         self.frame.run_local_steps(plan, round, prepared.combine, &context.topology);

@@ -33,6 +33,8 @@ pub enum Numbering {
     Integers(Vec<u64>),
     /// All ids are names.
     Names(NameTable),
+    /// The ids are the indices of so many nodes.
+    Dense(usize),
 }
 
 /// The id of a node as the user wrote it.
@@ -62,6 +64,7 @@ impl Numbering {
         match self {
             Numbering::Integers(ids) => ids.len(),
             Numbering::Names(names) => names.len(),
+            Numbering::Dense(n) => *n,
         }
     }
 
@@ -77,10 +80,20 @@ impl Numbering {
     pub fn id(&self, index: usize) -> NodeId<'_> {
         match self {
             Numbering::Integers(ids) => NodeId::Integer(ids[index]),
+            Numbering::Dense(_) => NodeId::Integer(index as u64),
             // Names were checked when they were read.
             Numbering::Names(names) => {
                 NodeId::Name(std::str::from_utf8(names.get(index)).unwrap_or("\u{fffd}"))
             }
+        }
+    }
+
+    /// The index of the node whose id is written `text`.
+    pub fn find(&self, text: &str) -> Option<usize> {
+        match self {
+            Numbering::Names(names) => names.find(text.as_bytes()),
+            Numbering::Integers(ids) => ids.binary_search(&text.parse().ok()?).ok(),
+            Numbering::Dense(n) => text.parse().ok().filter(|index| index < n),
         }
     }
 

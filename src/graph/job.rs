@@ -10,9 +10,13 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::edge_list::{read_integers, read_names};
+use super::generator::Generator;
 use super::ids::{Edges, Numbering, number_integers, number_names};
-use super::output::{self, Format, TopNode};
-use super::pagerank::{PageRankOptions, pagerank};
+use super::node_values;
+use super::options::{Dangling, Distributions, PageRankOptions};
+use super::order::Relabel;
+use super::output::{self, Format, OwnRanks, TopNode};
+use super::pagerank::pagerank;
 use super::partition::{PartitionOptions, partition};
 use super::rows::Duplicates;
 use crate::communicator::Communicator;
@@ -23,7 +27,7 @@ use crate::files;
 /// What to rank, how, and where the result goes.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PageRankJob {
-    /// The edge list, plain or gzip.
+    /// The edge list, plain or gzip; or `kron:SCALE…` (see `generator`).
     pub graph: PathBuf,
     /// The third column is the weight of the edge.
     pub weighted: bool,
@@ -31,8 +35,19 @@ pub struct PageRankJob {
     pub undirected: bool,
     /// What repeated edges mean.
     pub duplicates: Duplicates,
+    /// Whether nodes are ordered by degree; results are in the order of the ids anyway.
+    pub relabel: Relabel,
     /// The parameters of the iteration.
     pub options: PageRankOptions,
+    /// A file of node ids and values: where teleports go.
+    pub personalization: Option<PathBuf>,
+    /// The same: where iteration starts.
+    pub start: Option<PathBuf>,
+    /// The same: where the rank of dangling nodes goes, with [`Dangling::Given`].
+    pub dangling: Option<PathBuf>,
+    /// Write the last ranks also when they did not converge. The run fails all the same, and
+    /// writes no manifest.
+    pub write_anyway: bool,
     /// Where the ranks of all nodes go; `.csv` or `.parquet`.
     pub output: Option<PathBuf>,
     /// The length of the list of the highest ranks.
@@ -50,7 +65,12 @@ impl PageRankJob {
             weighted: false,
             undirected: false,
             duplicates: Duplicates::default(),
+            relabel: Relabel::default(),
             options: PageRankOptions::default(),
+            personalization: None,
+            start: None,
+            dangling: None,
+            write_anyway: false,
             output: None,
             top: 10,
             command: String::new(),
@@ -63,7 +83,7 @@ impl PageRankJob {
 pub struct Seconds {
     /// Reading and parsing the file, and numbering the nodes.
     pub load: f64,
-    /// Moving the edges to their owners, and degrees.
+    /// Moving the edges to their owners, degrees, and the layout of the rows.
     pub partition: f64,
     /// All steps of the iteration.
     pub iterate: f64,
@@ -98,21 +118,30 @@ pub fn run(comm: &Communicator, job: &PageRankJob) -> Result<PageRankSummary> {
     comm.agree(if comm.rank() == 0 { check_output(job) } else { Ok(()) })?;
     let mut clock = Clock::new();
     let (numbering, edges) = load(comm, &job.graph, job.weighted)?;
+    let given = comm.agree(distributions(job, &numbering))?;
     let load_seconds = clock.lap();
     let options = PartitionOptions {
         weighted: job.weighted,
         undirected: job.undirected,
         duplicates: job.duplicates,
+        relabel: job.relabel,
     };
     let graph = partition(comm, numbering.len(), edges, options)?;
     let partition_seconds = clock.lap();
-    let result = pagerank(comm, &graph, &job.options)?;
-    let iterate_seconds = clock.lap();
-    let top = output::top(comm, &result.ranks, &graph.sharding, &numbering, job.top)?;
+    let result = pagerank(comm, &graph, &job.options, given)?;
+    let partition_seconds = partition_seconds + clock.lap() - result.seconds;
+    let iterate_seconds = result.seconds;
+    let order = graph.order.as_ref();
+    let own = OwnRanks { ranks: &result.ranks, sharding: &graph.sharding, order };
+    let top = output::top(comm, own, &numbering, job.top)?;
+    let wanted = result.failure.is_none() || job.write_anyway;
     let file = match &job.output {
-        Some(path) => output::write(comm, &result.ranks, &graph.sharding, &numbering, path)?,
-        None => None,
+        Some(path) if wanted => output::write(comm, own, &numbering, path)?,
+        _ => None,
     };
+    if let Some(failure) = result.failure {
+        return Err(failure);
+    }
     let laps = [load_seconds, partition_seconds, iterate_seconds, clock.lap()];
     let laps = comm.all_reduce_vec(&laps, Op::Max)?;
     let seconds = Seconds { load: laps[0], partition: laps[1], iterate: laps[2], write: laps[3] };
@@ -161,9 +190,31 @@ fn check_output(job: &PageRankJob) -> Result<()> {
     files::remove_manifest(path)
 }
 
-/// Reads the graph and numbers its nodes; integers first, names if some rank meets one.
+/// The distributions that the job names files for.
+fn distributions(job: &PageRankJob, numbering: &Numbering) -> Result<Distributions> {
+    if (job.options.dangling == Dangling::Given) != job.dangling.is_some() {
+        return Err(Error::input("dangling: a file goes with the rule that reads it"));
+    }
+    let read = |path: &Option<PathBuf>| {
+        path.as_ref().map(|path| node_values::read(path, numbering)).transpose()
+    };
+    Ok(Distributions {
+        personalization: read(&job.personalization)?,
+        start: read(&job.start)?,
+        dangling: read(&job.dangling)?,
+    })
+}
+
+/// Reads or makes the graph and numbers its nodes; integers first, names if some rank meets one.
 fn load(comm: &Communicator, path: &Path, weighted: bool) -> Result<(Numbering, Edges)> {
     let (rank, ranks) = (comm.rank(), comm.ranks());
+    if let Some(generator) = path.to_str().and_then(Generator::parse) {
+        let generator = comm.agree(generator)?;
+        if weighted {
+            return Err(Error::input("weights: generated graphs have none"));
+        }
+        return Ok((Numbering::Dense(generator.nodes()), generator.edges(rank, ranks)));
+    }
     let integers = comm.agree(read_integers(path, rank, ranks, weighted))?;
     let names_met = comm.all_reduce_vec(&[u64::from(integers.is_none())], Op::Max)?[0] > 0;
     match integers {

@@ -8,7 +8,12 @@
 //! | `ids` | ids of the user to dense indices in one canonical order, and back |
 //! | `rows` | the incoming edges of a range of nodes, in canonical order |
 //! | `partition` | who owns which nodes; moves the edges to the owners of their targets |
-//! | `pagerank` | the equation, the stopping rule, the kernel and its verifier |
+//! | `generator` | Kronecker and uniform graphs, the same for any number of ranks |
+//! | `node_values` | files of node ids and values, such as a personalization |
+//! | `order` | nodes by falling degree, and back |
+//! | `options` | what `pagerank` may be asked for: rules for stopping, dangling nodes, scale |
+//! | `step` | one step of the iteration for the own nodes |
+//! | `pagerank` | the equation, the iteration and its verifier |
 //! | `output` | result files (CSV, Parquet) and the list of the highest ranks |
 //! | `job` | all of it in order, timed: what the command `pagerank` does |
 //!
@@ -16,13 +21,18 @@
 //! threads, for plain and gzip files, and for any order of the lines.
 
 pub mod edge_list;
+pub mod generator;
 pub mod ids;
 pub mod job;
 pub mod names;
+pub mod node_values;
+pub mod options;
+pub mod order;
 pub mod output;
 pub mod pagerank;
 pub mod partition;
 pub mod rows;
 pub mod source;
+pub mod step;
 
 pub use job::{PageRankJob, PageRankSummary, run};

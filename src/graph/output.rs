@@ -16,6 +16,7 @@ use parquet::schema::types::Type;
 use serde::Serialize;
 
 use super::ids::{NodeId, Numbering};
+use super::order::Order;
 use crate::communicator::Communicator;
 use crate::error::{Error, Result};
 use crate::files::{FileRecord, write_atomically};
@@ -55,17 +56,34 @@ pub struct TopNode {
     pub rank: f64,
 }
 
+/// The ranks that this rank owns, and where their nodes are.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnRanks<'r> {
+    /// The rank of each own node.
+    pub ranks: &'r [f64],
+    /// Who owns which places.
+    pub sharding: &'r Sharding,
+    /// Which node is at which place, if not the one with that index.
+    pub order: Option<&'r Order>,
+}
+
+impl OwnRanks<'_> {
+    fn node_at(&self, place: usize) -> usize {
+        self.order.map_or(place, |order| order.node_at[place] as usize)
+    }
+}
+
 /// The `count` highest ranks of all ranks; equal ranks in the order of the ids. Collective.
 pub fn top(
     comm: &Communicator,
-    own: &[f64],
-    sharding: &Sharding,
+    own: OwnRanks<'_>,
     numbering: &Numbering,
     count: usize,
 ) -> Result<Vec<TopNode>> {
-    let start = sharding.range(comm.rank()).start;
+    let start = own.sharding.range(comm.rank()).start;
+    let places = own.ranks.iter().enumerate();
     let mut best: Vec<(f64, u64)> =
-        own.iter().enumerate().map(|(i, &rank)| (rank, (start + i) as u64)).collect();
+        places.map(|(i, &rank)| (rank, own.node_at(start + i) as u64)).collect();
     keep_highest(&mut best, count);
     let (ranks, nodes): (Vec<f64>, Vec<u64>) = best.into_iter().unzip();
     let (ranks, _) = comm.all_gather_vec(&ranks)?;
@@ -94,13 +112,15 @@ fn keep_highest(best: &mut Vec<(f64, u64)>, count: usize) {
 /// Writes the ranks of all nodes to `path`. Collective; the record is on rank 0 only.
 pub fn write(
     comm: &Communicator,
-    own: &[f64],
-    sharding: &Sharding,
+    own: OwnRanks<'_>,
     numbering: &Numbering,
     path: &Path,
 ) -> Result<Option<FileRecord>> {
-    let mut ranks = vec![0.0; if comm.rank() == 0 { sharding.n() } else { 0 }];
-    comm.gather(sharding, own, &mut ranks, 0)?;
+    let mut ranks = vec![0.0; if comm.rank() == 0 { own.sharding.n() } else { 0 }];
+    comm.gather(own.sharding, own.ranks, &mut ranks, 0)?;
+    if let (Some(order), true) = (own.order, comm.rank() == 0) {
+        ranks = order.place_of.iter().map(|&place| ranks[place as usize]).collect();
+    }
     let write = || write_file(path, numbering, &ranks);
     comm.agree((comm.rank() == 0).then(write).transpose())
 }
@@ -139,9 +159,11 @@ fn write_parquet(
     ranks: &[f64],
 ) -> parquet::errors::Result<()> {
     let node = match numbering {
-        Numbering::Integers(_) => Type::primitive_type_builder("node", PhysicalType::INT64)
-            .with_converted_type(ConvertedType::UINT_64)
-            .with_logical_type(Some(LogicalType::integer(64, false))),
+        Numbering::Integers(_) | Numbering::Dense(_) => {
+            Type::primitive_type_builder("node", PhysicalType::INT64)
+                .with_converted_type(ConvertedType::UINT_64)
+                .with_logical_type(Some(LogicalType::integer(64, false)))
+        }
         Numbering::Names(_) => Type::primitive_type_builder("node", PhysicalType::BYTE_ARRAY)
             .with_converted_type(ConvertedType::UTF8)
             .with_logical_type(Some(LogicalType::String)),
@@ -163,6 +185,10 @@ fn write_parquet(
                 // Parquet has no unsigned physical type: the bits of u64, read as such by its
                 // logical type.
                 let ids: Vec<i64> = ids[rows.clone()].iter().map(|&id| id as i64).collect();
+                write_column::<Int64Type>(&mut group, &ids)?;
+            }
+            Numbering::Dense(_) => {
+                let ids: Vec<i64> = rows.clone().map(|id| id as i64).collect();
                 write_column::<Int64Type>(&mut group, &ids)?;
             }
             Numbering::Names(names) => {

@@ -1,7 +1,9 @@
 //! Tests of the PageRank kernel without communication: one partition, or several stepped in turn.
 
 use super::*;
-use crate::graph::rows::{Duplicates, key};
+use crate::graph::rows::{Duplicates, Rows, key};
+use crate::graph::step::StepSums;
+use crate::sharding::Sharding;
 
 /// Weighted edges; the number of nodes is given apart, since some may have no edge.
 type Graph = (usize, Vec<(u32, u32, f64)>);
@@ -20,6 +22,7 @@ fn partitions(graph: &Graph, bounds: &[usize], weighted: bool) -> Vec<Partition>
             let keys: Vec<u64> = own().map(|&(from, to, _)| key(from, to)).collect();
             let weights: Vec<f64> = own().filter(|_| weighted).map(|edge| edge.2).collect();
             Partition {
+                order: None,
                 sharding: sharding.clone(),
                 rows: Rows::build(range.clone(), &keys, &weights, Duplicates::Sum),
                 out_weights: out_weights[range.clone()].to_vec(),
@@ -31,7 +34,10 @@ fn partitions(graph: &Graph, bounds: &[usize], weighted: bool) -> Vec<Partition>
 
 /// The ranks after `steps` steps, or fewer if the residual falls below `limit`.
 fn run(partitions: &[Partition], alpha: f64, steps: usize, limit: f64) -> (Vec<f64>, f64) {
-    let mut states: Vec<State> = partitions.iter().map(|p| State::new(p, alpha)).collect();
+    let options = PageRankOptions { alpha, ..PageRankOptions::default() };
+    let given = Distributions::default();
+    let mut states: Vec<State<Double>> =
+        partitions.iter().map(|p| State::new(p, &options, &given).unwrap()).collect();
     let total = |sums: Vec<ExactSum>| {
         let mut all = ExactSum::new();
         sums.iter().for_each(|sum| all.merge(sum));
@@ -50,7 +56,7 @@ fn run(partitions: &[Partition], alpha: f64, steps: usize, limit: f64) -> (Vec<f
             .zip(partitions)
             .map(|(state, partition)| {
                 let next = &mut c[partition.rows.range.clone()];
-                state.step(&partition.rows, &before, dangling, next)
+                state.step(&before, dangling, next)
             })
             .collect();
         dangling = total(sums.iter().map(|s| s.dangling.clone()).collect());
@@ -59,7 +65,7 @@ fn run(partitions: &[Partition], alpha: f64, steps: usize, limit: f64) -> (Vec<f
             break;
         }
     }
-    (states.into_iter().flat_map(|s| s.x).collect(), residual)
+    (states.iter().flat_map(State::ranks).collect(), residual)
 }
 
 fn solve(graph: &Graph, alpha: f64, weighted: bool) -> Vec<f64> {
@@ -243,36 +249,6 @@ fn any_cuts_and_any_threads_give_the_same_bits() {
             }
         }
     }
-}
-
-#[test]
-fn tasks_are_whole_blocks() {
-    let keys: Vec<u64> = (0..300_000u32).map(|i| key(i % 777, i * 7919 % 5000)).collect();
-    let rows = Rows::build(0..5000, &keys, &[], Duplicates::Sum);
-    let tasks = tasks(&rows);
-    assert_eq!((tasks.n(), tasks.ranks()), (5000, 5));
-    for task in 0..5 {
-        assert_eq!(tasks.range(task).start % GRAIN, 0);
-        assert!(tasks.count(task) > 900);
-    }
-}
-
-#[test]
-fn meaningless_parameters_are_refused() {
-    let default = PageRankOptions::default();
-    assert!(default.validate().is_ok());
-    assert!(PageRankOptions { alpha: 0.0, ..default }.validate().is_ok());
-    for alpha in [-0.1, 1.0, 1.5, f64::NAN, f64::INFINITY] {
-        let error = PageRankOptions { alpha, ..default }.validate().unwrap_err();
-        assert!(error.message.contains("0 <= alpha < 1"), "{error}");
-        assert_eq!(error.exit_code(), 2);
-    }
-    for tolerance in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-        let error = PageRankOptions { tolerance, ..default }.validate().unwrap_err();
-        assert!(error.message.contains("finite number > 0"), "{error}");
-    }
-    let error = PageRankOptions { max_iterations: 0, ..default }.validate().unwrap_err();
-    assert!(error.message.contains("1 or more"), "{error}");
 }
 
 #[test]

@@ -7,9 +7,11 @@
 //!
 //! Traffic: two all-reduces of 8 bytes a node, and each edge moves once (8 bytes, 16 with weights)
 //! to the owner of its target; with weights once more to the owner of its source, where weights
-//! are added up in the canonical order.
+//! are added up in the canonical order. Where nodes are ordered by degree (see `order`), the final
+//! edges move a second time, and 16 bytes a node are gathered.
 
 use super::ids::Edges;
+use super::order::{Order, Relabel, is_local};
 use super::rows::{Duplicates, Rows, key};
 use crate::communicator::Communicator;
 use crate::element::Op;
@@ -32,11 +34,15 @@ pub struct PartitionOptions {
     pub undirected: bool,
     /// What repeated edges mean.
     pub duplicates: Duplicates,
+    /// Whether nodes are ordered by degree.
+    pub relabel: Relabel,
 }
 
-/// The part of a graph that a rank owns.
+/// The part of a graph that a rank owns. Nodes are counted by their places in `order`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Partition {
+    /// The order of the nodes, if it is not that of their indices.
+    pub order: Option<Order>,
     /// Who owns which nodes.
     pub sharding: Sharding,
     /// The incoming edges of the own nodes.
@@ -71,16 +77,51 @@ pub fn partition(
     let rows = Rows::build(own.clone(), &moved.keys, &moved.weights, options.duplicates);
     drop(moved);
 
+    let mut out_degrees = vec![0u32; n];
+    rows.sources.iter().for_each(|&from| out_degrees[from as usize] += 1);
+    let out_degrees = comm.all_reduce_vec(&out_degrees, Op::Sum)?;
     let out_weights = if options.weighted {
         sum_out_weights(comm, &rows, &sharding)?
     } else {
-        let mut out_degrees = vec![0u64; n];
-        rows.sources.iter().for_each(|&from| out_degrees[from as usize] += 1);
-        let out_degrees = comm.all_reduce_vec(&out_degrees, Op::Sum)?;
-        out_degrees[own].iter().map(|&degree| degree as f64).collect()
+        out_degrees[own].iter().map(|&degree| f64::from(degree)).collect()
     };
-    let edges = comm.all_reduce_vec(&[rows.edges() as u64], Op::Sum)?[0];
-    Ok(Partition { sharding, rows, out_weights, edges })
+    let local = rows.iter().filter(|&(from, to, _)| is_local(from, to)).count();
+    let counts = comm.all_reduce_vec(&[rows.edges() as u64, local as u64], Op::Sum)?;
+    let graph = Partition { order: None, sharding, rows, out_weights, edges: counts[0] };
+    if options.relabel.pays(n, counts[0], counts[1]) {
+        return reorder(comm, graph, &out_degrees, options.weighted);
+    }
+    Ok(graph)
+}
+
+/// Orders the nodes by degree and moves the edges to their new owners. Collective.
+fn reorder(
+    comm: &Communicator,
+    graph: Partition,
+    out_degrees: &[u32],
+    weighted: bool,
+) -> Result<Partition> {
+    let Partition { sharding, rows, out_weights, edges, .. } = graph;
+    let in_degrees: Vec<u32> = rows.offsets.windows(2).map(|r| (r[1] - r[0]) as u32).collect();
+    let (in_degrees, _) = comm.all_gather_vec(&in_degrees)?;
+    let order = Order::by_degree(&in_degrees, out_degrees);
+    let moved: Vec<u64> = order.node_at.iter().map(|&v| in_degrees[v as usize].into()).collect();
+    drop((in_degrees, sharding));
+    let sharding = balance(&moved, comm.ranks());
+    drop(moved);
+    let own = sharding.range(comm.rank());
+    let mut named = Edges::default();
+    named.edges.reserve_exact(rows.edges());
+    let place = |node: u32| order.place_of[node as usize];
+    named.edges.extend(rows.iter().map(|(from, to, _)| (place(from), place(to))));
+    named.weights = rows.weights;
+    drop((rows.sources, rows.offsets));
+    let moved = to_owners(comm, named, &sharding, weighted)?;
+    let rows = Rows::build(own.clone(), &moved.keys, &moved.weights, Duplicates::Sum);
+    drop(moved);
+    let (weights, _) = comm.all_gather_vec(&out_weights)?;
+    let out_weights = order.node_at[own].iter().map(|&v| weights[v as usize]).collect();
+    Ok(Partition { order: Some(order), sharding, rows, out_weights, edges })
 }
 
 /// Each edge and its reverse; a self-loop once.

@@ -5,12 +5,15 @@
 //!
 //! `kernels` holds the loops, each compiled for AVX-512, AVX2 and the plain target and chosen at
 //! run time; the tree is the same in all of them, so the bits are too.
-//! `exact` holds order-independent sums.
+//! `exact` holds order-independent sums; `gather` holds row sums of sparse matrices, on the vectors
+//! of `vector16`.
 
 #![allow(unsafe_code)] // raw slices of several ranks meet here; see `ReduceFn`
 
 pub mod exact;
+pub mod gather;
 mod kernels;
+mod vector16;
 
 use crate::element::{DType, Element, Op};
 
@@ -77,7 +80,10 @@ mod tests {
                     for n in [0usize, 1, 3, 15, 16, 17, 63, 64, 65, 255, 257, 1031] {
                         with_element_type!(dtype, T => {
                             let value = |r: usize, i: usize| {
-                                if op == Op::Product { 1 + (r + i) as u8 % 2 } else { ((7 * r + i) % 13) as u8 }
+                                match op {
+                                    Op::Product => 1 + (r + i) as u8 % 2,
+                                    _ => ((7 * r + i) % 13) as u8,
+                                }
                             };
                             let sources: Vec<Vec<T>> = (0..k)
                                 .map(|r| (0..n).map(|i| T::from_small(value(r, i))).collect())
@@ -89,10 +95,11 @@ mod tests {
                                 let values: Vec<f64> =
                                     (0..k).map(|r| f64::from(value(r, i))).collect();
                                 let mut want = expected(op, &values, divisor);
-                                if !matches!(dtype, DType::F32 | DType::F64 | DType::Bf16 | DType::F16) {
+                                if !(dtype.is_half() || matches!(dtype, DType::F32 | DType::F64)) {
                                     want = want.trunc();
                                 }
-                                assert_eq!(got.to_f64(), want, "{dtype} {} k={k} n={n} i={i}", op.name());
+                                let case = format!("{dtype} {} k={k} n={n} i={i}", op.name());
+                                assert_eq!(got.to_f64(), want, "{case}");
                             }
                         });
                     }

@@ -1,15 +1,16 @@
 //! The memory of one running collective: the buffers of this rank and of its node peers, and the
 //! only code that moves elements between them.
 //!
-//! A frame executes nothing but steps of a [`Checked`] plan, so what the checker proved (ranges inside their buffers, disjoint writes, no peer's memory written and
-//! read in one epoch) holds for every pointer made here. Lengths are compared once more when a
-//! step runs, because buffers come from callers.
+//! A frame executes nothing but steps of a [`Checked`] plan, so what the checker proved (ranges
+//! inside their buffers, disjoint writes, no peer's memory written and read in one epoch) holds for
+//! every pointer made here. Lengths are compared once more when a step runs, because buffers come
+//! from callers.
 
 use std::marker::PhantomData;
 
 use super::lane::Lane;
 use super::memory::Registered;
-use super::{Direction, Message, Posted, Transport};
+use super::{Direction, Message, Posted, Tag, Transport};
 use crate::error::Result;
 use crate::plan::check::Checked;
 use crate::plan::{Buffer, Slice, Step};
@@ -200,7 +201,7 @@ impl Frame {
         plan: &Checked,
         round: usize,
         transport: &dyn Transport,
-        tag: u16,
+        tag: Tag,
         posted: &mut Posted,
     ) -> Result<bool> {
         let mut messages = std::mem::take(&mut self.messages);

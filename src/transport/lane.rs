@@ -11,7 +11,8 @@
 //! have met at least once since, or meet once more.
 
 use std::cell::{Cell, RefCell};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::memory::{Allocation, Segment};
 use super::{Parts, Transport};
@@ -42,7 +43,7 @@ struct Board {
 #[repr(C, align(64))]
 struct Note {
     len: AtomicU64,
-    text: [AtomicU8; NOTE_BYTES],
+    text: [AtomicU64; NOTE_BYTES / 8],
 }
 
 /// One row of boards for the ranks of a node. Operations on one lane happen one after another.
@@ -194,14 +195,20 @@ impl Lane {
         if self.noted[parity].replace(same) == same {
             return;
         }
-        let suffix = format!(":{number}");
-        let room = NOTE_BYTES - suffix.len();
-        let tail = &text.as_bytes()[text.len().saturating_sub(room)..];
+        // On the stack and in whole words: this runs in every call when call sites take turns.
+        const DIGITS: usize = 11; // a colon and a u32
+        let mut digits = [0u8; DIGITS];
+        let mut rest: &mut [u8] = &mut digits;
+        let written = write!(rest, ":{number}").map_or(0, |()| DIGITS - rest.len());
+        let tail = &text.as_bytes()[text.len().saturating_sub(NOTE_BYTES - written)..];
+        let mut bytes = [0u8; NOTE_BYTES];
+        bytes[..tail.len()].copy_from_slice(tail);
+        bytes[tail.len()..tail.len() + written].copy_from_slice(&digits[..written]);
         let note = &board.notes[parity];
-        let bytes = tail.iter().chain(suffix.as_bytes());
-        note.len.store((tail.len() + suffix.len()) as u64, Ordering::Relaxed);
-        for (slot, byte) in note.text.iter().zip(bytes) {
-            slot.store(*byte, Ordering::Relaxed);
+        note.len.store((tail.len() + written) as u64, Ordering::Relaxed);
+        for (slot, word) in note.text.iter().zip(bytes.chunks_exact(8)) {
+            let word = u64::from_ne_bytes(word.try_into().unwrap_or_default());
+            slot.store(word, Ordering::Relaxed);
         }
     }
 
@@ -210,7 +217,8 @@ impl Lane {
         let Some(board) = self.board(local) else { return String::new() };
         let note = &board.notes[self.meets.get() as usize % 2];
         let len = (note.len.load(Ordering::Relaxed) as usize).min(NOTE_BYTES);
-        let bytes: Vec<u8> = note.text[..len].iter().map(|b| b.load(Ordering::Relaxed)).collect();
+        let words = note.text.iter().map(|word| word.load(Ordering::Relaxed).to_ne_bytes());
+        let bytes: Vec<u8> = words.flatten().take(len).collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 

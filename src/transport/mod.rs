@@ -50,7 +50,7 @@ pub enum Direction {
 #[derive(Debug, Default)]
 pub struct Posted {
     pub(in crate::transport) receives: Vec<Message>,
-    pub(in crate::transport) tag: u16,
+    pub(in crate::transport) tag: Tag,
     #[cfg(feature = "mpi")]
     pub(in crate::transport) requests: mpi::Requests,
 }
@@ -65,6 +65,14 @@ impl Posted {
         self.receives.iter().map(|m| m.peer).collect()
     }
 }
+
+/// What messages are matched by, besides their sender: at most [`TAG_BITS`] bits, which is what
+/// MPI libraries offer at least.
+pub type Tag = u32;
+/// Bits of a tag.
+pub const TAG_BITS: u32 = 19;
+/// The tag of [`Transport::tell`].
+const TELL: Tag = (1 << TAG_BITS) - 1;
 
 /// How many parts shared memory has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,13 +99,19 @@ pub trait Transport: std::fmt::Debug {
     /// # Safety
     /// Every range of `messages` stays valid, and is not touched by anyone else, until `poll`
     /// says that the round is done or `cancel` has returned.
-    unsafe fn post(&self, tag: u16, messages: &[Message], posted: &mut Posted) -> Result<()>;
+    unsafe fn post(&self, tag: Tag, messages: &[Message], posted: &mut Posted) -> Result<()>;
 
     /// Moves the round on. True once all of its messages are done.
     fn poll(&self, posted: &mut Posted) -> Result<bool>;
 
     /// Gives a round up, after an error. No range of it is touched afterwards.
     fn cancel(&self, posted: &mut Posted);
+
+    /// Sends a few words to a rank, without waiting for it. For rare news such as "I wait for you".
+    fn tell(&self, to: usize, words: &[u64]) -> Result<()>;
+
+    /// The next words that some rank has told this one, with that rank.
+    fn hear(&self) -> Result<Option<(usize, Vec<u64>)>>;
 
     /// Splits the group by `color`, ordered by (`key`, rank). Collective.
     fn split(&self, color: usize, key: usize) -> Result<Box<dyn Transport>>;

@@ -56,6 +56,20 @@ impl<T: Element> NodeVector<T> {
         }
     }
 
+    /// The closed copy, and the own shard of the open one.
+    pub(crate) fn split(&mut self) -> (&[T], &mut [T]) {
+        let (n, closed, open) = (self.n, self.copy(1 - self.open), self.copy(self.open));
+        let range = self.own.clone();
+        // SAFETY: as in `whole` and `own_mut`; the two copies do not overlap.
+        unsafe {
+            let own = open.add(range.start).as_ptr();
+            (
+                std::slice::from_raw_parts(closed.as_ptr(), n),
+                std::slice::from_raw_parts_mut(own, range.len()),
+            )
+        }
+    }
+
     /// The whole open copy, for the one rank of the node that fills in the shards of other nodes.
     ///
     /// Only between two meets of the node, when all ranks have written their shards and none has

@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use super::memory::{Allocation, Segment};
 use super::wait::{Wait, WaitPolicy};
-use super::{Direction, Message, Native, Parts, Posted, Transport};
+use super::{Direction, Message, Native, Parts, Posted, TELL, Tag, Transport};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A message in a mailbox.
 struct Letter {
-    tag: u16,
+    tag: Tag,
     bytes: Box<[u8]>,
 }
 
@@ -85,7 +85,7 @@ pub struct ThreadTransport {
 }
 
 /// The tag of messages that the transport itself sends.
-const INTERNAL: u16 = u16::MAX;
+const INTERNAL: Tag = Tag::MAX;
 
 impl ThreadTransport {
     /// Endpoints for `nodes.len()` ranks, rank `r` on node `nodes[r]`. `limit` bounds every wait
@@ -164,7 +164,7 @@ impl Hub {
     }
 
     /// The oldest letter with this tag, if there is one.
-    fn take(&self, to: usize, from: usize, tag: u16) -> Option<Letter> {
+    fn take(&self, to: usize, from: usize, tag: Tag) -> Option<Letter> {
         let mut mailbox = lock(self.mailbox(to, from));
         let position = mailbox.iter().position(|letter| letter.tag == tag)?;
         mailbox.remove(position)
@@ -184,7 +184,7 @@ impl Transport for ThreadTransport {
         self.hub.sharing
     }
 
-    unsafe fn post(&self, tag: u16, messages: &[Message], posted: &mut Posted) -> Result<()> {
+    unsafe fn post(&self, tag: Tag, messages: &[Message], posted: &mut Posted) -> Result<()> {
         posted.tag = tag;
         posted.receives.clear();
         for message in messages {
@@ -233,6 +233,21 @@ impl Transport for ThreadTransport {
 
     fn cancel(&self, posted: &mut Posted) {
         posted.receives.clear();
+    }
+
+    fn tell(&self, to: usize, words: &[u64]) -> Result<()> {
+        let bytes = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        lock(self.hub.mailbox(to, self.rank)).push_back(Letter { tag: TELL, bytes });
+        Ok(())
+    }
+
+    fn hear(&self) -> Result<Option<(usize, Vec<u64>)>> {
+        let letters = (0..self.hub.ranks)
+            .find_map(|from| self.hub.take(self.rank, from, TELL).map(|letter| (from, letter)));
+        Ok(letters.map(|(from, letter)| {
+            let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().unwrap_or_default());
+            (from, letter.bytes.chunks_exact(8).map(word).collect())
+        }))
     }
 
     fn split(&self, color: usize, key: usize) -> Result<Box<dyn Transport>> {

@@ -18,8 +18,9 @@ pub struct WaitPolicy {
     pub limit: Duration,
 }
 
-/// With a core for each rank: about 20 µs of looking before the first yield.
-const SPINS_WITH_OWN_CORE: u32 = 10_000;
+/// With a core for each rank: 20 to 50 µs of looking before the first yield, since a pause takes 20
+/// to 50 ns. Longer would cost much when other programs hold the core that a peer needs.
+const SPINS_WITH_OWN_CORE: u32 = 1000;
 /// With fewer cores than ranks.
 const SPINS_WHEN_SHARED: u32 = 20;
 /// From here on a wait sleeps between looks.
@@ -28,9 +29,9 @@ const SLEEP_AFTER: Duration = Duration::from_millis(50);
 const SLEEP: Duration = Duration::from_micros(200);
 
 impl WaitPolicy {
-    /// For `locals` ranks that share the cores of this machine. Counts the cores this process may use (its affinity
-    /// mask); a rank that is bound to fewer cores than there are ranks assumes that its peers
-    /// are bound to others.
+    /// For `locals` ranks that share the cores of this machine. Counts the cores this process may
+    /// use (its affinity mask); a rank that is bound to fewer cores than there are ranks assumes
+    /// that its peers are bound to others.
     pub fn new(locals: usize, limit: Duration) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let machine = cores_of_machine();

@@ -21,8 +21,9 @@
 //! 2 (N-1)/N n. Rounds between nodes: ceil(log2 N) each way; the inner algorithm is recursive
 //! halving and doubling if N is a power of two, circulant and Bruck otherwise. Workspace: two to
 //! three stations of n/L elements, and two pieces. The `_ordered` rows exchange pairwise between
-//! nodes instead and combine all nodes in one step. Any placement: uneven nodes (ranks beyond L work
-//! in their node only), round-robin, one node. The `_direct` rows read inputs of peers in place.
+//! nodes instead and combine all nodes in one step. Any placement: uneven nodes (ranks beyond L
+//! work in their node only), round-robin, one node. The `_direct` rows read inputs of peers in
+//! place.
 
 use super::embed::{Names, Place, embed};
 use super::{

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use mpi::ffi;
 
 use super::memory::Segment;
-use super::{Direction, Message, Native, Parts, Posted, Transport};
+use super::{Direction, Message, Native, Parts, Posted, TELL, Tag, Transport};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The largest message handed to MPI at once.
@@ -107,7 +107,7 @@ impl Transport for MpiTransport {
         self.sharing
     }
 
-    unsafe fn post(&self, tag: u16, messages: &[Message], posted: &mut Posted) -> Result<()> {
+    unsafe fn post(&self, tag: Tag, messages: &[Message], posted: &mut Posted) -> Result<()> {
         posted.requests.clear();
         // Receives first: a message that finds its receive posted needs no buffering.
         for direction in [Direction::Receive, Direction::Send] {
@@ -133,6 +133,14 @@ impl Transport for MpiTransport {
 
     fn cancel(&self, posted: &mut Posted) {
         posted.requests.cancel();
+    }
+
+    fn tell(&self, to: usize, words: &[u64]) -> Result<()> {
+        sys::tell(self.communicator, to, words, TELL)
+    }
+
+    fn hear(&self) -> Result<Option<(usize, Vec<u64>)>> {
+        sys::hear(self.communicator, TELL)
     }
 
     fn split(&self, color: usize, key: usize) -> Result<Box<dyn Transport>> {
@@ -219,7 +227,7 @@ impl Requests {
         message: &Message,
         at: *mut u8,
         bytes: usize,
-        tag: u16,
+        tag: Tag,
     ) -> Result<()> {
         let (peer, direction) = (message.peer, message.direction);
         // SAFETY: passed on.

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 
 /// Elements in `bytes`, or an error that names the call.
 fn elements(bytes: usize, dtype: DType, call: &str) -> Result<c_int> {
-    if bytes % dtype.bytes() != 0 {
+    if !bytes.is_multiple_of(dtype.bytes()) {
         return Err(Error::internal(format!("{call}: {bytes} bytes are no whole {dtype}s")));
     }
     to_int(bytes / dtype.bytes(), "count")

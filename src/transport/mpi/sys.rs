@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use mpi::ffi;
 
-use super::{Bases, Direction, Parts};
+use super::{Bases, Direction, Parts, Tag};
 use crate::element::{DType, Op};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -142,7 +142,7 @@ pub(super) fn allocate_shared(
     check(unsafe { ffi::MPI_Info_free(&mut info) }, "MPI_Info_free")?;
     check(code, "MPI_Win_allocate_shared").map_err(|error| {
         let what = format!(
-            "{error}; {bytes} bytes a rank were asked for: is /dev/shm or the temporary folder full?"
+            "{error}; {bytes} bytes were asked for: is /dev/shm or the temporary folder full?"
         );
         Error::new(ErrorKind::Failed, what)
     })?;
@@ -193,10 +193,10 @@ pub(super) unsafe fn start(
     direction: Direction,
     at: *mut u8,
     bytes: usize,
-    tag: u16,
+    tag: Tag,
 ) -> Result<ffi::MPI_Request> {
     let (count, peer) = (to_int(bytes, "count")?, to_int(peer, "rank")?);
-    let (at, tag) = (at.cast::<c_void>(), c_int::from(tag));
+    let (at, tag) = (at.cast::<c_void>(), to_int(tag as usize, "tag")?);
     // SAFETY: plain data that the call overwrites.
     let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };
     // SAFETY: the caller vouches for the range; the communicator is valid.
@@ -213,6 +213,43 @@ pub(super) unsafe fn start(
     };
     check(code, if direction == Direction::Send { "MPI_Isend" } else { "MPI_Irecv" })?;
     Ok(request)
+}
+
+/// Sends words without waiting. They are never freed: whoever tells something waits in vain for
+/// seconds, and that happens rarely.
+pub(super) fn tell(c: ffi::MPI_Comm, to: usize, words: &[u64], tag: Tag) -> Result<()> {
+    let words: &'static mut [u64] = Box::leak(words.to_vec().into_boxed_slice());
+    let (at, bytes) = (words.as_mut_ptr().cast::<u8>(), size_of_val(words));
+    // SAFETY: the words live for ever and are not touched again.
+    let mut request = unsafe { start(c, to, Direction::Send, at, bytes, tag)? };
+    // SAFETY: under way; MPI completes it by itself.
+    check(unsafe { ffi::MPI_Request_free(&mut request) }, "MPI_Request_free")
+}
+
+/// Receives words that some rank has told, if there are any.
+pub(super) fn hear(c: ffi::MPI_Comm, tag: Tag) -> Result<Option<(usize, Vec<u64>)>> {
+    let tag = to_int(tag as usize, "tag")?;
+    let mut there: c_int = 0;
+    // SAFETY: a status is plain integers, for which zero is a value.
+    let mut status: ffi::MPI_Status = unsafe { std::mem::zeroed() };
+    // SAFETY: the communicator is valid and the places are writable.
+    let code = unsafe { ffi::MPI_Iprobe(ffi::RSMPI_ANY_SOURCE, tag, c, &mut there, &mut status) };
+    check(code, "MPI_Iprobe")?;
+    if there == 0 {
+        return Ok(None);
+    }
+    let bytes = received_bytes(&status)?;
+    let mut words = vec![0u64; bytes.div_ceil(8)];
+    let source = status.MPI_SOURCE;
+    // SAFETY: the words hold the bytes of the message that was just found.
+    let code = unsafe {
+        let (at, byte) = (words.as_mut_ptr().cast::<c_void>(), ffi::RSMPI_UINT8_T);
+        let count = to_int(bytes, "count")?;
+        ffi::MPI_Recv(at, count, byte, source, tag, c, ffi::RSMPI_STATUS_IGNORE)
+    };
+    check(code, "MPI_Recv")?;
+    let from = usize::try_from(source).map_err(|_| Error::internal("MPI gave a negative rank"))?;
+    Ok(Some((from, words)))
 }
 
 /// A failed test of requests.

@@ -6,13 +6,15 @@
 //! which every element type holds exactly, so results must be equal to the last bit. Outputs are
 //! filled with a mark before, inputs are compared after.
 
+mod groups;
+
 use std::sync::Arc;
 
 use half::{bf16, f16};
 
 use crate::communicator::Communicator;
 use crate::element::{DType, Element, Op};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::table::{self, Algorithm};
 use crate::plan::{Collective, Problem};
 use crate::sharding::Sharding;
@@ -60,7 +62,8 @@ pub fn run(communicator: &Communicator, extent: Extent) -> Result<Outcome> {
     for row in table::all() {
         suite.algorithm(row)?;
     }
-    suite.groups()?;
+    let (count, wrong) = groups::run(communicator)?;
+    suite.settle(count, wrong)?;
     Ok(suite.outcome)
 }
 
@@ -280,81 +283,6 @@ impl Suite<'_> {
         output.copy_from_slice(&ours[..output.len()]);
         Ok(theirs[..input.len()] == *input)
     }
-
-    /// Splits, grids, agreement and the calls that plan for themselves.
-    fn groups(&mut self) -> Result<()> {
-        let c = self.communicator;
-        let (rank, ranks) = (c.rank(), c.ranks());
-        let mut wrong = Vec::new();
-        let mut count = 0;
-        let mut expect = |holds: bool, what: &str| {
-            count += 1;
-            if !holds {
-                wrong.push(format!("rank {rank}: {what}"));
-            }
-        };
-        let odd = c.split(rank % 2, ranks - rank)?;
-        let members = odd.all_gather_vec(&[rank as u64])?.0;
-        let descending = (0..ranks as u64).rev().filter(|r| r % 2 == rank as u64 % 2);
-        expect(members == descending.collect::<Vec<_>>(), "split by parity, descending");
-        let node = c.split_by_node()?;
-        let peers: Vec<u64> = c.topology().peers(rank).iter().map(|&r| r as u64).collect();
-        expect(node.all_gather_vec(&[rank as u64])?.0 == peers, "split by node");
-        let columns = (1..=ranks).rev().find(|k| ranks % k == 0 && k * k <= ranks).unwrap_or(1);
-        let grid = c.grid(ranks / columns, columns)?;
-        let sum = grid.row.all_reduce_vec(&[rank as u64], Op::Sum)?[0];
-        let first = (rank / columns * columns) as u64;
-        expect(sum == (first..first + columns as u64).sum::<u64>(), "sum over a row of the grid");
-        expect(grid.column.ranks() == ranks / columns, "column of the grid");
-        let mine: Vec<u32> = (0..rank as u32).collect();
-        let (all, sharding) = c.all_gather_vec(&mine)?;
-        let parts = (0..ranks)
-            .all(|r| all[sharding.range(r)].iter().eq((0..r as u32).collect::<Vec<_>>().iter()));
-        expect(parts, "all_gather of unknown lengths");
-        let counts: Vec<usize> = (0..ranks).map(|to| (rank + 2 * to) % 4).collect();
-        let sent: Vec<u64> =
-            (0..ranks).flat_map(|to| vec![(100 * rank + to) as u64; counts[to]]).collect();
-        let (got, from) = c.all_to_all_vec(&sent, &counts)?;
-        let right: Vec<u64> =
-            (0..ranks).flat_map(|r| vec![(100 * r + rank) as u64; (r + 2 * rank) % 4]).collect();
-        expect(
-            got == right && from.iter().sum::<usize>() == got.len(),
-            "all_to_all of any lengths",
-        );
-        let last = ranks - 1;
-        let failed = c.agree(if rank == last { Err(Error::input("on purpose")) } else { Ok(()) });
-        let alike = failed.is_err_and(|e| e.agreed && e.message == "on purpose");
-        expect(alike, "an error of one rank becomes that of all");
-        expect(c.agree(Ok(rank)).is_ok_and(|r| r == rank), "agreement on success");
-        let reduce = c.prepare_all_reduce::<f64>(3, Op::Max)?;
-        let mut started = Vec::new();
-        for k in 0..12 {
-            let from = vec![rank as f64, f64::from(k), -(rank as f64)];
-            started.push(reduce.start(from, vec![0.0; 3])?);
-        }
-        let mut fine = true;
-        let among = c.all_reduce_vec(&[rank as u64], Op::Max)?[0] == last as u64;
-        for (k, mut pending) in started.into_iter().enumerate().rev() {
-            while k % 3 == 0 && !pending.test()? {
-                std::thread::yield_now();
-            }
-            fine &= pending.wait()?.1 == [last as f64, k as f64, 0.0];
-        }
-        expect(among, "a blocking call among started ones");
-        let weights: Vec<u64> = (0..ranks as u64).map(|r| r % 3).collect();
-        let sharding = Sharding::weighted(5 * ranks + 3, &weights);
-        let mut vector = c.shared_vector::<u64>(&sharding)?;
-        let mut fresh = true;
-        for turn in 0..4u64 {
-            let own = sharding.range(rank);
-            vector.own_mut().iter_mut().zip(own).for_each(|(x, i)| *x = 1000 * turn + i as u64);
-            vector.gather()?;
-            fresh &= vector.whole().iter().enumerate().all(|(i, &x)| x == 1000 * turn + i as u64);
-        }
-        expect(fresh, "a shared vector after each of four gathers");
-        expect(fine, "twelve started calls, waited for from last to first");
-        self.settle(count, wrong)
-    }
 }
 
 /// What a case starts from, and the result it must have.
@@ -367,7 +295,7 @@ impl Expected<'_> {
     /// The contribution of `rank` at an index of its input.
     fn contribution(&self, rank: usize, index: usize) -> u8 {
         match self.op {
-            Some(Op::Product) => 1 + u8::from((rank + index) % 4 == 0),
+            Some(Op::Product) => 1 + u8::from((rank + index).is_multiple_of(4)),
             Some(_) => ((rank * 7 + index * 3 + 1) % 5) as u8,
             None => ((rank * 31 + index) % 251) as u8,
         }

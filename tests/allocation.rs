@@ -1,0 +1,48 @@
+//! Running a prepared collective allocates nothing after its first run.
+
+use rankwise::element::Op;
+use rankwise::launch::threads;
+use rankwise::sharding::Sharding;
+
+fn allocations_of(mut work: impl FnMut() -> rankwise::error::Result<()>) -> u64 {
+    let all =
+        allocation_counter::measure(|| (0..50).for_each(|_| work().expect("the collective works")));
+    all.count_total
+}
+
+#[test]
+fn a_prepared_collective_allocates_nothing_after_its_first_runs() {
+    for ranks in [1, 2, 3] {
+        for n in [2usize, 1000, 700_000] {
+            threads(ranks, |c| {
+                let shards = Sharding::even(n, ranks);
+                let own = shards.count(c.rank());
+                let (input, mut part) = (vec![1f32; n], vec![0f32; own]);
+                let mut whole = vec![0f32; n];
+                let mut shared_input = c.shared::<f32>(n)?;
+                let mut shared_whole = c.shared::<f32>(n)?;
+                shared_input.fill(1.0);
+                let scatter = c.prepare_reduce_scatter::<f32>(&shards, Op::Sum)?;
+                let gather = c.prepare_all_gather::<f32>(&shards)?;
+                let reduce = c.prepare_all_reduce::<f32>(n, Op::Average)?;
+                let mut all = || {
+                    scatter.run(&input, &mut part)?;
+                    gather.run(&part, &mut whole)?;
+                    reduce.run(&input, &mut whole)?;
+                    scatter.run(&shared_input, &mut part)?;
+                    gather.run(shared_input.part(0..own), &mut shared_whole)?;
+                    reduce.run(&shared_input, &mut shared_whole)
+                };
+                for _ in 0..3 {
+                    all()?; // plans are made and vectors grow
+                }
+                assert_eq!(allocations_of(&mut all), 0, "{ranks} ranks, n = {n}");
+                assert!(whole.iter().all(|&x| x == 1.0));
+                // The counter counts.
+                assert!(allocations_of(|| c.all_reduce_vec(&input, Op::Sum).map(|_| ())) >= 50);
+                Ok(())
+            })
+            .unwrap();
+        }
+    }
+}
