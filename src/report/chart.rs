@@ -19,7 +19,7 @@ pub struct Curve {
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 380.0;
-const LEFT: f64 = 62.0;
+const LEFT: f64 = 82.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 44.0;
@@ -66,10 +66,10 @@ pub fn figure(caption: &str, unit: &str, curves: &[Curve]) -> String {
         format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{label}\">\n");
     for decade in low as i32..=high as i32 {
         let (at, value) = (y(10f64.powi(decade)), 10f64.powi(decade));
-        let _ = write!(
+        let _ = writeln!(
             svg,
             "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
-             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{value}</text>\n",
+             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{value}</text>",
             WIDTH - RIGHT,
             LEFT - 6.0,
             at + 4.0
@@ -80,9 +80,9 @@ pub fn figure(caption: &str, unit: &str, curves: &[Curve]) -> String {
     sizes.dedup();
     let every = sizes.len().div_ceil(6);
     for &bytes in sizes.iter().step_by(every) {
-        let _ = write!(
+        let _ = writeln!(
             svg,
-            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n",
+            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
             x(bytes).clamp(LEFT, WIDTH - RIGHT - 22.0),
             HEIGHT - BOTTOM + 20.0,
             size(bytes)
@@ -94,16 +94,16 @@ pub fn figure(caption: &str, unit: &str, curves: &[Curve]) -> String {
         let path: Vec<String> =
             points.iter().map(|&(b, v)| format!("{:.1},{:.1}", x(b), y(v))).collect();
         let path = path.join(" ");
-        let _ = write!(
+        let _ = writeln!(
             svg,
             "<polyline class=\"line{class}\" style=\"stroke: var(--c{color})\" \
-             points=\"{path}\"/>\n"
+             points=\"{path}\"/>"
         );
         for &(bytes, value) in points {
-            let _ = write!(
+            let _ = writeln!(
                 svg,
                 "<circle r=\"3\" cx=\"{:.1}\" cy=\"{:.1}\" style=\"fill: var(--c{color})\"><title>\
-                 {}, {}: {value:.3} {unit}</title></circle>\n",
+                 {}, {}: {value:.3} {unit}</title></circle>",
                 x(bytes),
                 y(value),
                 escaped(name),

@@ -34,6 +34,7 @@ h1 { font-size: 1.5rem; margin: 0 0 .5rem; } h2 { font-size: 1.2rem; margin: 2re
 figure { margin: 0; } figcaption { font-weight: 600; }
 svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--faint); font-size: 13px; }
+@media (max-width: 640px) { svg text { font-size: 20px; } } /* drawn half as large */
 svg .grid { stroke: var(--grid); stroke-width: 1; }
 svg .line { fill: none; stroke-width: 2.5; stroke-linejoin: round; }
 svg .dashed { stroke-dasharray: 6 5; }

@@ -15,8 +15,9 @@ pub(super) fn html(report: &Report) -> String {
         let native = report.native.as_deref().unwrap_or("none, ranks are threads");
         let _ = writeln!(
             body,
-            "<p class=\"note\">{} ranks on {} nodes, {}. MPI library: {}. Median over iterations of \
-             the maximum over ranks; sizes are bytes of the whole vector.</p>",
+            "<p class=\"note\">Ranks: {}, nodes: {}, elements: {}. MPI library: {}. \
+             Median over iterations \
+             of the maximum over ranks; sizes are bytes of the whole vector.</p>",
             first.ranks,
             first.nodes,
             first.dtype,
