@@ -58,6 +58,7 @@ pub mod launch;
 pub mod measure;
 pub mod plan;
 pub mod reduce;
+pub mod report;
 pub mod select;
 pub mod selftest;
 pub mod sharding;

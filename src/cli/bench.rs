@@ -3,6 +3,8 @@
 //! How it measures is told in `measure`. Bandwidths follow nccl-tests. Beside the times stand
 //! whether they are a measurement of the machine, and whether its cores behave as whole ones.
 
+mod page;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 
@@ -55,6 +57,9 @@ pub(super) struct Bench {
     /// Also write the results as comma-separated values
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Also write the results as a page with curves
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -186,21 +191,25 @@ impl Bench {
         let wrong = results.iter().filter(|row| !row.verified).count();
         let native = c.native().map(Native::version);
         let oversubscribed = c.is_oversubscribed();
-        if let Some(path) = &self.csv {
-            let written = if session.speaks() { write_csv(path, &results) } else { Ok(()) };
-            c.agree(written).map_err(|error| Error { rank: None, ..error })?;
-        }
         let measurement = reason.is_none();
-        session.print_json(&Report {
-            results,
-            native,
-            oversubscribed,
-            measurement,
-            reason,
-            slowdown_in_company,
-        })?;
+        let report =
+            Report { results, native, oversubscribed, measurement, reason, slowdown_in_company };
+        let written = if session.speaks() { self.write_files(&report) } else { Ok(()) };
+        c.agree(written).map_err(|error| Error { rank: None, ..error })?;
+        session.print_json(&report)?;
         if wrong > 0 {
             return Err(agreed(Error::internal(format!("{wrong} results are wrong"))));
+        }
+        Ok(())
+    }
+
+    fn write_files(&self, report: &Report) -> Result<()> {
+        if let Some(path) = &self.csv {
+            write_csv(path, &report.results)?;
+        }
+        if let Some(path) = &self.html {
+            let text = page::html(report);
+            files::write_atomically(path, |file| file.write_all(text.as_bytes()))?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! All candidates of a size alternate in one process (see `measure`). One that is three times as
 //! slow as the best at two sizes in a row is left out at larger ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -47,6 +47,8 @@ const OPERATIONS: [Collective; 6] = [
 const SMALLEST: usize = 8;
 /// This much slower than the best, twice in a row, is left out.
 const HOPELESS: f64 = 3.0;
+/// A default that takes at most this much longer than the best is kept: that is noise.
+const ALIKE: f64 = 1.05;
 
 /// What the measured table changes against the built-in choice.
 #[derive(Debug, Serialize)]
@@ -68,7 +70,17 @@ struct Report {
     rows: usize,
     measurement: bool,
     reason: Option<String>,
+    /// Everything that was measured, as `all_reduce/flat`.
+    candidates: BTreeSet<String>,
     changes: Vec<Change>,
+}
+
+/// What is found while it measures.
+#[derive(Default)]
+struct Found {
+    rows: Vec<Row>,
+    changes: Vec<Change>,
+    candidates: BTreeSet<String>,
 }
 
 /// One series of sizes: an operation, a kind of buffers, an element type.
@@ -83,16 +95,17 @@ impl Tune {
     pub(super) fn run(&self, session: Session<'_>) -> Result<()> {
         let c = session.communicator;
         let noise = machine::noise(c)?;
-        let (mut rows, mut changes) = (Vec::new(), Vec::new());
+        let mut found = Found::default();
         for series in self.series() {
             with_element_type!(series.dtype, T => {
-                self.sweep::<T>(c, series, &mut rows, &mut changes)?;
+                self.sweep::<T>(c, series, &mut found)?;
             });
             if session.speaks_to_people() && !session.output.quiet {
                 let Series { collective, shared, dtype } = series;
                 println!("{} {dtype} {}: measured", collective.name(), kind(shared));
             }
         }
+        let Found { rows, changes, candidates } = found;
         let library = c.native().map_or("none: ranks are threads".into(), |n| n.version());
         let header = Header {
             version: 1,
@@ -112,7 +125,14 @@ impl Tune {
         }
         let output = self.output.clone();
         let measurement = noise.is_none();
-        session.print_json(&Report { output, rows, measurement, reason: noise, changes })
+        session.print_json(&Report {
+            output,
+            rows,
+            measurement,
+            reason: noise,
+            candidates,
+            changes,
+        })
     }
 
     fn print(&self, changes: &[Change], rows: usize, noise: Option<&str>) {
@@ -156,13 +176,7 @@ impl Tune {
             .collect()
     }
 
-    fn sweep<T: Element>(
-        &self,
-        c: &Communicator,
-        series: Series,
-        rows: &mut Vec<Row>,
-        changes: &mut Vec<Change>,
-    ) -> Result<()> {
+    fn sweep<T: Element>(&self, c: &Communicator, series: Series, found: &mut Found) -> Result<()> {
         let Series { collective, shared, .. } = series;
         let mut slow: BTreeMap<&'static str, usize> = BTreeMap::new();
         for bytes in self.sizes(collective) {
@@ -172,6 +186,8 @@ impl Tune {
                 .into_iter()
                 .filter(|one| slow.get(one.name()).is_none_or(|&times| times < 2))
                 .collect();
+            let op = collective.name();
+            found.candidates.extend(candidates.iter().map(|one| format!("{op}/{}", one.name())));
             let names: Vec<_> = candidates.iter().map(|one| Some(one.name())).collect();
             let mut case = Case::<T>::new(c, problem.clone(), &names, shared)?;
             let things: Vec<Thing> = (0..names.len()).map(Thing::Call).collect();
@@ -181,13 +197,14 @@ impl Tune {
             let mut ranked: Vec<(Chosen, f64)> =
                 candidates.into_iter().zip(times.iter().map(|t| t.median)).collect();
             ranked.sort_by(|a, b| a.1.total_cmp(&b.1));
-            let best = ranked.first().map_or(0.0, |one| one.1);
+            prefer_default(&mut ranked, &query::<T>(c, &problem, shared))?;
+            let best = ranked.iter().map(|one| one.1).fold(f64::INFINITY, f64::min);
             for &(one, time) in &ranked {
                 let times = slow.entry(one.name()).or_default();
                 *times = if time > HOPELESS * best { *times + 1 } else { 0 };
             }
             let bytes = case.bytes();
-            self.note(&ranked, &query::<T>(c, &problem, shared), bytes, (rows, changes))?;
+            self.note(&ranked, &query::<T>(c, &problem, shared), bytes, found)?;
         }
         Ok(())
     }
@@ -198,7 +215,7 @@ impl Tune {
         ranked: &[(Chosen, f64)],
         query: &Query<'_>,
         bytes: usize,
-        (rows, changes): (&mut Vec<Row>, &mut Vec<Change>),
+        into: &mut Found,
     ) -> Result<()> {
         let (collective, shared) = (query.problem.collective, query.shared[0]);
         let of = |order: Order| {
@@ -222,7 +239,7 @@ impl Tune {
             if default != algorithm
                 && let Some(&(_, default_us)) = default_us
             {
-                changes.push(Change {
+                into.changes.push(Change {
                     op: collective.name().into(),
                     bytes,
                     buffers: kind(shared),
@@ -234,7 +251,7 @@ impl Tune {
                     time_us,
                 });
             }
-            rows.push(Row {
+            into.rows.push(Row {
                 op: collective.name().into(),
                 ranks: query.topology.ranks(),
                 ranks_per_node: query.topology.max_locals(),
@@ -252,6 +269,21 @@ impl Tune {
         }
         Ok(())
     }
+}
+
+/// Moves the defaults of both orders to the front if they are as fast as the best.
+fn prefer_default(ranked: &mut [(Chosen, f64)], query: &Query<'_>) -> Result<()> {
+    for order in [Order::Canonical, Order::Fastest] {
+        let query = Query { order, ..*query };
+        let default = select::choose(&query, None)?.chosen.name();
+        let usable = |one: &&(Chosen, f64)| select::usable(one.0, &query).is_ok();
+        let best = ranked.iter().filter(usable).map(|one| one.1).fold(f64::INFINITY, f64::min);
+        let found = ranked.iter().position(|one| one.0.name() == default);
+        if let Some(at) = found.filter(|&at| ranked[at].1 <= ALIKE * best) {
+            ranked[..=at].rotate_right(1);
+        }
+    }
+    Ok(())
 }
 
 fn kind(shared: bool) -> &'static str {

@@ -7,9 +7,21 @@ use crate::communicator::Communicator;
 use crate::element::Op;
 use crate::error::Result;
 
-/// The cores that this process may use.
+/// The cores of the machine, whatever this process is bound to.
 pub fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok();
+    let own = || std::thread::available_parallelism().map_or(1, usize::from);
+    online.and_then(|list| listed(&list)).unwrap_or_else(own)
+}
+
+/// How many numbers a list such as `0-3,8` has.
+fn listed(list: &str) -> Option<usize> {
+    let parts = list.trim().split(',').map(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
+        (last + 1).checked_sub(first)
+    });
+    parts.sum::<Option<usize>>().filter(|&cores| cores > 0)
 }
 
 /// Processes that wanted a core over the last minute, where the system tells it.
@@ -22,8 +34,7 @@ fn load() -> Option<f64> {
 pub fn noise(c: &Communicator) -> Result<Option<String>> {
     let load = load().unwrap_or(0.0);
     let crowded = c.is_oversubscribed();
-    // A rank may be bound to some cores; the load is that of its whole node.
-    let busy = load > cores().max(1) as f64 && !crowded;
+    let busy = load > cores() as f64 && !crowded;
     let worst = c.all_reduce_vec(&[f64::from(crowded), f64::from(busy), load], Op::Max)?;
     Ok(if worst[0] > 0.0 {
         Some("ranks share cores".to_string())
@@ -66,4 +77,18 @@ fn compute() -> f64 {
     }
     black_box(lanes);
     start.elapsed().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_cores_are_counted() {
+        assert_eq!(listed("0-1\n"), Some(2));
+        assert_eq!(listed("0,2-4,9"), Some(5));
+        for wrong in ["", "a", "3-1", "-"] {
+            assert_eq!(listed(wrong), None, "{wrong}");
+        }
+    }
 }
