@@ -124,7 +124,9 @@ fn wrong_options_say_what_is_allowed() {
     }
     let end = run(&[]);
     assert_eq!((end.code, end.lines.len()), (2, 1), "{end:#?}");
-    assert!(end.lines[0].contains("a command is needed: bench, tune, plan, selftest, pagerank; see"));
+    assert!(
+        end.lines[0].contains("a command is needed: bench, tune, plan, selftest, pagerank; see")
+    );
 }
 
 #[test]
