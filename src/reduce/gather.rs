@@ -4,7 +4,7 @@
 //! Rows are stored in blocks of [`LANES`] = 16, each in one of two ways. Which one follows from
 //! the lengths of its rows alone:
 //! * **across**: the k-th entries of all 16 rows lie side by side, short rows filled up with
-//!   [`PAD`]. A gather serves 16 rows, nothing is left over at the end of a row, and no sum across
+//!   `PAD`. A gather serves 16 rows, nothing is left over at the end of a row, and no sum across
 //!   lanes is needed. Used where rows are about equally long (padding at most 1/8 and 16 entries),
 //!   which ordering nodes by degree makes the rule.
 //! * **along**: rows one after another, each summed in 16 lanes.
@@ -23,7 +23,7 @@
 //! # Why the unchecked gathers are sound
 //! [`GatherRows::build`] compares every index with the length of the table, the fields are
 //! private and never change, and [`GatherRows::sums`] compares the length of the table it is
-//! given. [`PAD`] only stands where a masked gather skips it.
+//! given. `PAD` only stands where a masked gather skips it.
 
 #![allow(unsafe_code)] // gathers without a bounds check for each index; see above
 
