@@ -1,6 +1,6 @@
 //! Runs checked plans, step by step, without blocking.
 //!
-//! A work (`work`) is one call on its way: a small state machine that goes as far as it can and
+//! A `work` is one call on its way: a small state machine that goes as far as it can and
 //! returns. Blocking calls run one work to its end; started calls stay in the [`Context`], which
 //! moves them on from every wait of every call of this communicator. Each waits with a limit, and
 //! says who is missing when the limit is over.
