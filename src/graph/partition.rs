@@ -10,6 +10,8 @@
 //! are added up in the canonical order. Where nodes are ordered by degree (see `order`), the final
 //! edges move a second time, and 16 bytes a node are gathered.
 
+use rayon::prelude::*;
+
 use super::ids::Edges;
 use super::order::{Order, Relabel, is_local};
 use super::rows::{Duplicates, Rows, key};
@@ -65,63 +67,66 @@ pub fn partition(
         Some(edge) => Err(Error::internal(format!("the edge {edge:?} leaves the {n} nodes"))),
         None => Ok(()),
     })?;
-    let edges = if options.undirected { both_ways(edges) } else { edges };
-    let mut in_degrees = vec![0u64; n];
-    edges.edges.iter().for_each(|&(_, to)| in_degrees[to as usize] += 1);
-    let in_degrees = comm.all_reduce_vec(&in_degrees, Op::Sum)?;
-    let sharding = balance(&in_degrees, comm.ranks());
-    drop(in_degrees);
+    let mut edges = if options.undirected { both_ways(edges) } else { edges };
+    let degrees = Degrees::count(comm, n, &edges)?;
+    let order = options.relabel.pays(n, degrees.edges, degrees.local).then(|| {
+        let order = Order::by_degree(&degrees.into, &degrees.out);
+        let place = |node: u32| order.place_of[node as usize];
+        edges.edges.par_iter_mut().for_each(|edge| *edge = (place(edge.0), place(edge.1)));
+        order
+    });
+    let ranks = comm.ranks();
+    let sharding = match &order {
+        Some(order) => {
+            balance(order.node_at.iter().map(|&node| degrees.into[node as usize]), ranks)
+        }
+        None => balance(degrees.into.iter().copied(), ranks),
+    };
+    drop(degrees);
 
     let own = sharding.range(comm.rank());
     let moved = to_owners(comm, edges, &sharding, options.weighted)?;
     let rows = Rows::build(own.clone(), &moved.keys, &moved.weights, options.duplicates);
     drop(moved);
 
-    let mut out_degrees = vec![0u32; n];
-    rows.sources.iter().for_each(|&from| out_degrees[from as usize] += 1);
-    let out_degrees = comm.all_reduce_vec(&out_degrees, Op::Sum)?;
     let out_weights = if options.weighted {
         sum_out_weights(comm, &rows, &sharding)?
     } else {
+        // Counted again, because repeated edges may have become one.
+        let mut out_degrees = vec![0u32; n];
+        rows.sources.iter().for_each(|&from| out_degrees[from as usize] += 1);
+        let out_degrees = comm.all_reduce_vec(&out_degrees, Op::Sum)?;
         out_degrees[own].iter().map(|&degree| f64::from(degree)).collect()
     };
-    let local = rows.iter().filter(|&(from, to, _)| is_local(from, to)).count();
-    let counts = comm.all_reduce_vec(&[rows.edges() as u64, local as u64], Op::Sum)?;
-    let graph = Partition { order: None, sharding, rows, out_weights, edges: counts[0] };
-    if options.relabel.pays(n, counts[0], counts[1]) {
-        return reorder(comm, graph, &out_degrees, options.weighted);
-    }
-    Ok(graph)
+    let edges = comm.all_reduce_vec(&[rows.edges() as u64], Op::Sum)?[0];
+    Ok(Partition { order, sharding, rows, out_weights, edges })
 }
 
-/// Orders the nodes by degree and moves the edges to their new owners. Collective.
-fn reorder(
-    comm: &Communicator,
-    graph: Partition,
-    out_degrees: &[u32],
-    weighted: bool,
-) -> Result<Partition> {
-    let Partition { sharding, rows, out_weights, edges, .. } = graph;
-    let in_degrees: Vec<u32> = rows.offsets.windows(2).map(|r| (r[1] - r[0]) as u32).collect();
-    let (in_degrees, _) = comm.all_gather_vec(&in_degrees)?;
-    let order = Order::by_degree(&in_degrees, out_degrees);
-    let moved: Vec<u64> = order.node_at.iter().map(|&v| in_degrees[v as usize].into()).collect();
-    drop((in_degrees, sharding));
-    let sharding = balance(&moved, comm.ranks());
-    drop(moved);
-    let own = sharding.range(comm.rank());
-    let mut named = Edges::default();
-    named.edges.reserve_exact(rows.edges());
-    let place = |node: u32| order.place_of[node as usize];
-    named.edges.extend(rows.iter().map(|(from, to, _)| (place(from), place(to))));
-    named.weights = rows.weights;
-    drop((rows.sources, rows.offsets));
-    let moved = to_owners(comm, named, &sharding, weighted)?;
-    let rows = Rows::build(own.clone(), &moved.keys, &moved.weights, Duplicates::Sum);
-    drop(moved);
-    let (weights, _) = comm.all_gather_vec(&out_weights)?;
-    let out_weights = order.node_at[own].iter().map(|&v| weights[v as usize]).collect();
-    Ok(Partition { order: Some(order), sharding, rows, out_weights, edges })
+/// Degrees of all nodes by the lines of the input, in which repeated edges are still several. The
+/// same on every rank.
+struct Degrees {
+    into: Vec<u32>,
+    out: Vec<u32>,
+    /// Edges in all, and those between nodes with near indices.
+    edges: u64,
+    local: u64,
+}
+
+impl Degrees {
+    /// Counts them. Collective.
+    fn count(comm: &Communicator, n: usize, edges: &Edges) -> Result<Degrees> {
+        let mut both = vec![0u32; 2 * n];
+        let mut local = 0u64;
+        for &(from, to) in &edges.edges {
+            both[to as usize] += 1;
+            both[n + from as usize] += 1;
+            local += u64::from(is_local(from, to));
+        }
+        let mut into = comm.all_reduce_vec(&both, Op::Sum)?;
+        let out = into.split_off(n);
+        let counts = comm.all_reduce_vec(&[edges.edges.len() as u64, local], Op::Sum)?;
+        Ok(Degrees { into, out, edges: counts[0], local: counts[1] })
+    }
 }
 
 /// Each edge and its reverse; a self-loop once.
@@ -139,13 +144,12 @@ fn both_ways(edges: Edges) -> Edges {
     both
 }
 
-/// Ranges of nodes with about equal numbers of in-edges.
-fn balance(in_degrees: &[u64], ranks: usize) -> Sharding {
-    let mut prefix = Vec::with_capacity(in_degrees.len() + 1);
+/// Ranges of nodes with about equal numbers of in-edges, which are given in order.
+fn balance(in_degrees: impl Iterator<Item = u32>, ranks: usize) -> Sharding {
+    let mut prefix = vec![0];
     let mut cost = 0;
-    prefix.push(cost);
-    for &in_degree in in_degrees {
-        cost += in_degree + EDGES_PER_NODE;
+    for in_degree in in_degrees {
+        cost += u64::from(in_degree) + EDGES_PER_NODE;
         prefix.push(cost);
     }
     Sharding::balanced(&prefix, ranks, GRAIN)
@@ -240,9 +244,9 @@ mod tests {
         for ranks in 1..=9 {
             for n in [2u32, 15, 16, 17, 100, 1000] {
                 let edges = edges(500, n);
-                let mut degrees = vec![0; n as usize];
+                let mut degrees = vec![0u32; n as usize];
                 edges.edges.iter().for_each(|&(_, to)| degrees[to as usize] += 1);
-                let sharding = balance(&degrees, ranks);
+                let sharding = balance(degrees.iter().copied(), ranks);
                 assert!((0..ranks).all(|r| {
                     let start = sharding.range(r).start;
                     start.is_multiple_of(GRAIN) || start == n as usize
@@ -271,13 +275,13 @@ mod tests {
 
     #[test]
     fn in_edges_are_balanced_up_to_a_block() {
-        let degrees: Vec<u64> = (0..4096).map(|i| i * i % 97).collect();
-        let total: u64 = degrees.iter().map(|d| d + EDGES_PER_NODE).sum();
+        let degrees: Vec<u32> = (0..4096).map(|i| i * i % 97).collect();
+        let cost = |d: &u32| u64::from(*d) + EDGES_PER_NODE;
+        let total: u64 = degrees.iter().map(cost).sum();
         for ranks in 1..=8 {
-            let sharding = balance(&degrees, ranks);
+            let sharding = balance(degrees.iter().copied(), ranks);
             for rank in 0..ranks {
-                let own: u64 =
-                    degrees[sharding.range(rank)].iter().map(|d| d + EDGES_PER_NODE).sum();
+                let own: u64 = degrees[sharding.range(rank)].iter().map(cost).sum();
                 assert!(own.abs_diff(total / ranks as u64) < 2 * 16 * 101);
             }
         }
