@@ -90,7 +90,7 @@ fn bench_writes_json_csv_and_a_page() {
     assert_eq!(lines.len(), 1 + results.len(), "{text}");
     let columns = lines[0].split(',').count();
     assert!(lines.iter().all(|line| line.split(',').count() == columns), "{text}");
-    assert!(lines[1].starts_with("reduce_scatter,12,f32,3,1,shared,direct,"), "{text}");
+    assert!(lines[1].starts_with("reduce_scatter,12,f32,3,1,shared,staged,"), "{text}");
     let page = std::fs::read_to_string(&html).unwrap();
     assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
     // Time and bandwidth for each operation, and a line of the table for each result.
