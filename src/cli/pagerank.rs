@@ -13,16 +13,19 @@ use crate::graph::{self, PageRankJob, PageRankSummary};
 
 /// Ranks the nodes of a graph as `networkx.pagerank` does, on all ranks of the job.
 ///
-/// GRAPH is a text edge list, plain or gzip: two node ids a line, separated by tabs, spaces or
-/// commas; lines that start with # or % are comments. Ids are numbers if all of them are,
-/// otherwise names. Or it is kron:SCALE[:EDGE_FACTOR[:SEED]] or uniform:SCALE[...], a random graph
+/// GRAPH is a text edge list: two node ids a line, separated by tabs, spaces or commas; lines that
+/// start with # or % are comments. Ids are numbers if all of them are, otherwise names. Or a
+/// matrix that starts with %%MatrixMarket (coordinate pattern|real|integer general|symmetric), a
+/// METIS graph (.graph, .metis), or a serialized graph of the GAP benchmarks (.sg, .wsg); in these,
+/// nodes without edges count as nodes, and Matrix Market and METIS count nodes from 1. Text may be
+/// packed with gzip or zstd. Or it is kron:SCALE[:EDGE_FACTOR[:SEED]] or uniform:SCALE[...], a random graph
 /// of 2^SCALE nodes. The result has the same bits on any number of ranks.
 ///
 /// Files of node values (--personalization, --nstart, --dangling) have a node id and a number >= 0
 /// a line; nodes that are not named have 0, and the values need not add up to 1.
 #[derive(Debug, clap::Args)]
 pub(super) struct Pagerank {
-    /// Edge list, or the name of a random graph
+    /// Graph file, or the name of a random graph
     graph: PathBuf,
     /// Share of a rank that follows the edges; 0 <= ALPHA < 1
     #[arg(long, default_value = "0.85")]
@@ -58,10 +61,10 @@ pub(super) struct Pagerank {
     /// Without convergence write the last ranks to the output, without a manifest, and fail
     #[arg(long, requires = "output")]
     write_anyway: bool,
-    /// The third column is the weight of the edge (otherwise it is ignored)
+    /// Edges have the weights of the file; in an edge list, the third column (otherwise ignored)
     #[arg(long)]
     weights: bool,
-    /// Each line is an edge both ways
+    /// Each line is an edge both ways; no effect on formats that say so themselves
     #[arg(long)]
     undirected: bool,
     /// What repeated edges mean

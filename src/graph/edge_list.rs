@@ -46,7 +46,7 @@ pub struct NamedEdges {
 
 /// Why the parser stopped inside a piece of text.
 #[derive(Clone, PartialEq, Debug)]
-enum Stop {
+pub(super) enum Stop {
     /// Not an integer where only integers are accepted.
     NotAnInteger,
     /// A malformed line around the offset.
@@ -75,9 +75,9 @@ pub fn read_names(
 }
 
 /// Enough text to make a task worth its start, and enough pieces to balance.
-const PIECE_BYTES: usize = 1 << 18;
+pub(super) const PIECE_BYTES: usize = 1 << 18;
 
-fn read<P: Send>(
+pub(super) fn read<P: Send>(
     mut source: LineBlocks,
     parse: impl Fn(&[u8]) -> std::result::Result<P, Stop> + Sync,
 ) -> Result<Option<Vec<P>>> {
@@ -100,7 +100,7 @@ fn read<P: Send>(
 }
 
 /// Offsets `0 = c₀ < c₁ < … = len` that are line starts, about `bytes` apart.
-fn cut_at_lines(text: &[u8], bytes: usize) -> Vec<usize> {
+pub(super) fn cut_at_lines(text: &[u8], bytes: usize) -> Vec<usize> {
     let mut cuts = vec![0];
     let mut at = 0;
     while at < text.len() {
@@ -166,7 +166,7 @@ const BINARY: &str = "a zero byte: this is a binary file";
 
 /// Calls `edge(source id, target id, weight, offset)` for each edge of whole lines of text.
 /// The weight is 1 unless weights are read.
-fn for_each_edge<'t>(
+pub(super) fn for_each_edge<'t>(
     text: &'t [u8],
     weighted: bool,
     mut edge: impl FnMut(&'t [u8], &'t [u8], f64, usize) -> std::result::Result<(), Stop>,
@@ -245,7 +245,7 @@ fn two_ids_expected(text: &[u8], line: usize) -> Stop {
 }
 
 /// Up to 40 characters for a message, on one line.
-fn excerpt(bytes: &[u8]) -> String {
+pub(super) fn excerpt(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(160)]).into_owned();
     let short: String = text.trim().chars().take(40).collect();
     let more = if short.len() < text.trim().len() || bytes.len() > 160 { "..." } else { "" };
@@ -254,7 +254,7 @@ fn excerpt(bytes: &[u8]) -> String {
 
 /// An unsigned integer below 2⁶⁴, in digits only.
 #[inline]
-fn integer(token: &[u8]) -> Option<u64> {
+pub(super) fn integer(token: &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for &byte in token {
         let digit = byte.wrapping_sub(b'0');
@@ -271,7 +271,7 @@ fn integer(token: &[u8]) -> Option<u64> {
     Some(value)
 }
 
-fn parse_weight(token: &[u8]) -> std::result::Result<f64, String> {
+pub(super) fn parse_weight(token: &[u8]) -> std::result::Result<f64, String> {
     let weight = std::str::from_utf8(token).ok().and_then(|text| text.parse::<f64>().ok());
     match weight {
         // Adding 0 turns -0 into 0.

@@ -33,8 +33,13 @@ pub enum Numbering {
     Integers(Vec<u64>),
     /// All ids are names.
     Names(NameTable),
-    /// The ids are the indices of so many nodes.
-    Dense(usize),
+    /// The ids are consecutive, whether or not an edge names them.
+    Dense {
+        /// The id of the first node.
+        first: u64,
+        /// The number of nodes.
+        n: usize,
+    },
 }
 
 /// The id of a node as the user wrote it.
@@ -56,7 +61,7 @@ impl std::fmt::Display for NodeId<'_> {
 }
 
 /// Indices are 32 bits wide, and their number has to fit as well.
-const MAX_NODES: usize = u32::MAX as usize;
+pub(super) const MAX_NODES: usize = u32::MAX as usize;
 
 impl Numbering {
     /// The number of nodes.
@@ -64,7 +69,7 @@ impl Numbering {
         match self {
             Numbering::Integers(ids) => ids.len(),
             Numbering::Names(names) => names.len(),
-            Numbering::Dense(n) => *n,
+            Numbering::Dense { n, .. } => *n,
         }
     }
 
@@ -80,7 +85,7 @@ impl Numbering {
     pub fn id(&self, index: usize) -> NodeId<'_> {
         match self {
             Numbering::Integers(ids) => NodeId::Integer(ids[index]),
-            Numbering::Dense(_) => NodeId::Integer(index as u64),
+            Numbering::Dense { first, .. } => NodeId::Integer(first + index as u64),
             // Names were checked when they were read.
             Numbering::Names(names) => {
                 NodeId::Name(std::str::from_utf8(names.get(index)).unwrap_or("\u{fffd}"))
@@ -93,7 +98,10 @@ impl Numbering {
         match self {
             Numbering::Names(names) => names.find(text.as_bytes()),
             Numbering::Integers(ids) => ids.binary_search(&text.parse().ok()?).ok(),
-            Numbering::Dense(n) => text.parse().ok().filter(|index| index < n),
+            Numbering::Dense { first, n } => {
+                let index = text.parse::<u64>().ok()?.checked_sub(*first)?;
+                usize::try_from(index).ok().filter(|index| index < n)
+            }
         }
     }
 
@@ -231,7 +239,7 @@ fn translate_names(pieces: Vec<NamedEdges>, names: &NameTable) -> Edges {
     concat(translated.collect())
 }
 
-fn concat(mut pieces: Vec<Edges>) -> Edges {
+pub(super) fn concat(mut pieces: Vec<Edges>) -> Edges {
     let mut all = Edges::default();
     all.edges.reserve_exact(pieces.iter().map(|piece| piece.edges.len()).sum());
     all.weights.reserve_exact(pieces.iter().map(|piece| piece.weights.len()).sum());

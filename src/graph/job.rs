@@ -9,9 +9,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::edge_list::{read_integers, read_names};
-use super::generator::Generator;
-use super::ids::{Edges, Numbering, number_integers, number_names};
+use super::ids::Numbering;
+use super::load::{Loaded, load};
 use super::node_values;
 use super::options::{Dangling, Distributions, PageRankOptions};
 use super::order::Relabel;
@@ -27,11 +26,11 @@ use crate::files;
 /// What to rank, how, and where the result goes.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PageRankJob {
-    /// The edge list, plain or gzip; or `kron:SCALE…` (see `generator`).
+    /// A file in any format that `load` knows, or `kron:SCALE…` (see `generator`).
     pub graph: PathBuf,
-    /// The third column is the weight of the edge.
+    /// Edges have the weights that the file gives (third column of an edge list).
     pub weighted: bool,
-    /// Each line is an edge both ways.
+    /// Each line is an edge both ways; formats that say so themselves are not changed by it.
     pub undirected: bool,
     /// What repeated edges mean.
     pub duplicates: Duplicates,
@@ -117,12 +116,12 @@ pub fn run(comm: &Communicator, job: &PageRankJob) -> Result<PageRankSummary> {
     comm.agree(job.options.validate())?;
     comm.agree(if comm.rank() == 0 { check_output(job) } else { Ok(()) })?;
     let mut clock = Clock::new();
-    let (numbering, edges) = load(comm, &job.graph, job.weighted)?;
+    let Loaded { numbering, edges, listing } = load(comm, &job.graph, job.weighted)?;
     let given = comm.agree(distributions(job, &numbering))?;
     let load_seconds = clock.lap();
     let options = PartitionOptions {
         weighted: job.weighted,
-        undirected: job.undirected,
+        undirected: listing.undirected(job.undirected),
         duplicates: job.duplicates,
         relabel: job.relabel,
     };
@@ -203,27 +202,6 @@ fn distributions(job: &PageRankJob, numbering: &Numbering) -> Result<Distributio
         start: read(&job.start)?,
         dangling: read(&job.dangling)?,
     })
-}
-
-/// Reads or makes the graph and numbers its nodes; integers first, names if some rank meets one.
-fn load(comm: &Communicator, path: &Path, weighted: bool) -> Result<(Numbering, Edges)> {
-    let (rank, ranks) = (comm.rank(), comm.ranks());
-    if let Some(generator) = path.to_str().and_then(Generator::parse) {
-        let generator = comm.agree(generator)?;
-        if weighted {
-            return Err(Error::input("weights: generated graphs have none"));
-        }
-        return Ok((Numbering::Dense(generator.nodes()), generator.edges(rank, ranks)));
-    }
-    let integers = comm.agree(read_integers(path, rank, ranks, weighted))?;
-    let names_met = comm.all_reduce_vec(&[u64::from(integers.is_none())], Op::Max)?[0] > 0;
-    match integers {
-        Some(pieces) if !names_met => number_integers(comm, pieces),
-        integers => {
-            drop(integers);
-            number_names(comm, comm.agree(read_names(path, rank, ranks, weighted))?)
-        }
-    }
 }
 
 /// A stop watch for phases.

@@ -2,8 +2,13 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `source` | the bytes of a file, plain or gzip, as blocks of whole lines, each on one rank |
+//! | `load` | a graph in any format, chosen by content or name, as edges between indices |
+//! | `compression` | plain, gzip and zstd files, told apart by their first bytes |
+//! | `source` | the text of a file as blocks of whole lines, each on one rank |
 //! | `edge_list` | the text format: lines to edges, and messages for malformed ones |
+//! | `matrix_market` | sparse matrices in text, as SuiteSparse has them |
+//! | `metis` | adjacency lists in text, as METIS and KaHIP read them |
+//! | `gap` | the binary format of the GAP benchmarks |
 //! | `names` | many short names in one allocation, and on the wire |
 //! | `ids` | ids of the user to dense indices in one canonical order, and back |
 //! | `rows` | the incoming edges of a range of nodes, in canonical order |
@@ -18,12 +23,17 @@
 //! | `job` | all of it in order, timed: what the command `pagerank` does |
 //!
 //! The result is a function of the graph and the options: the same bits at any number of ranks and
-//! threads, for plain and gzip files, and for any order of the lines.
+//! threads, for plain and packed files, for any order of the lines, and in any format.
 
+mod compression;
 pub mod edge_list;
+pub mod gap;
 pub mod generator;
 pub mod ids;
 pub mod job;
+pub mod load;
+pub mod matrix_market;
+pub mod metis;
 pub mod names;
 pub mod node_values;
 pub mod options;

@@ -159,7 +159,7 @@ fn write_parquet(
     ranks: &[f64],
 ) -> parquet::errors::Result<()> {
     let node = match numbering {
-        Numbering::Integers(_) | Numbering::Dense(_) => {
+        Numbering::Integers(_) | Numbering::Dense { .. } => {
             Type::primitive_type_builder("node", PhysicalType::INT64)
                 .with_converted_type(ConvertedType::UINT_64)
                 .with_logical_type(Some(LogicalType::integer(64, false)))
@@ -187,8 +187,8 @@ fn write_parquet(
                 let ids: Vec<i64> = ids[rows.clone()].iter().map(|&id| id as i64).collect();
                 write_column::<Int64Type>(&mut group, &ids)?;
             }
-            Numbering::Dense(_) => {
-                let ids: Vec<i64> = rows.clone().map(|id| id as i64).collect();
+            Numbering::Dense { first, .. } => {
+                let ids: Vec<i64> = rows.clone().map(|i| (first + i as u64) as i64).collect();
                 write_column::<Int64Type>(&mut group, &ids)?;
             }
             Numbering::Names(names) => {

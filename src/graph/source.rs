@@ -3,18 +3,17 @@
 //! * A plain file is cut into `ranks` byte ranges of equal size, and each cut moves forward to the
 //!   next line start. Every rank finds its two cuts alone, so nothing is exchanged and each byte
 //!   is read once: a rank reads 1/ranks of the file.
-//! * A gzip stream cannot be entered in the middle. Every rank inflates all of it and keeps every
-//!   ranks-th block; inflating costs about 3 ns a byte on every rank, parsing is shared.
+//! * A gzip or zstd stream cannot be entered in the middle. Every rank unpacks all of it and keeps
+//!   every ranks-th block; parsing is shared.
 //!
-//! gzip is recognised by its first two bytes, not by name. Line numbers are counted only when an
-//! error needs one (plain) or in passing (gzip, where every rank sees every line).
+//! Formats with a header read it with [`HeadLines`] and start the blocks after it. Line numbers
+//! are counted only when an error needs one.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
-
+use super::compression::{self, Packing, Unpacked};
 use crate::error::{Error, Result};
 
 /// Whole lines of the file.
@@ -22,29 +21,23 @@ use crate::error::{Error, Result};
 pub struct Block {
     /// The text; every line but the last of the file ends with a newline.
     pub text: Vec<u8>,
-    start: Start,
-}
-
-/// Where a block starts, as far as it is known without extra work.
-#[derive(Clone, Copy, Debug)]
-enum Start {
-    Byte(u64),
-    Line(u64),
+    /// Where it starts in the text of the file.
+    pub position: u64,
 }
 
 /// Reads the blocks that belong to one rank.
 #[allow(missing_debug_implementations)] // holds a decoder
 pub struct LineBlocks {
     path: PathBuf,
-    reader: Box<dyn Read + Send>,
-    gzip: bool,
+    reader: Unpacked,
+    packing: Packing,
     block_bytes: usize,
+    /// The longest line that is read.
+    pub(super) line_limit: usize,
     /// The beginning of a line whose end is not read yet.
     carry: Vec<u8>,
-    /// Where `carry` starts in the file, or in the inflated text.
+    /// Where `carry` starts in the text of the file.
     position: u64,
-    /// The line that `carry` starts; counted for gzip only.
-    line: u64,
     rank: usize,
     ranks: usize,
     blocks: usize,
@@ -66,41 +59,43 @@ impl LineBlocks {
         ranks: usize,
         block_bytes: usize,
     ) -> Result<Self> {
-        let mut file = File::open(path).map_err(|e| Error::file(path, "open", &e))?;
-        let metadata = file.metadata().map_err(|e| Error::file(path, "read", &e))?;
-        if !metadata.is_file() {
-            return Err(Error::input(format!(
-                "{}: not a regular file; expected an edge list, plain or gzip",
-                path.display()
-            )));
-        }
-        let bytes = metadata.len();
-        if bytes == 0 {
-            return Err(empty(path));
-        }
-        let read_error = |e: io::Error| Error::file(path, "read", &e);
-        let mut magic = Vec::new();
-        file.by_ref().take(2).read_to_end(&mut magic).map_err(read_error)?;
-        let gzip = magic == [0x1f, 0x8b];
-        let (reader, position): (Box<dyn Read + Send>, u64) = if gzip {
-            file.seek(SeekFrom::Start(0)).map_err(read_error)?;
-            (Box::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 18, file))), 0)
-        } else {
-            let cut = |rank: usize| (u128::from(bytes) * rank as u128 / ranks as u128) as u64;
+        Self::after(path, 0, (rank, ranks), block_bytes)
+    }
+
+    /// The share of `rank` of `ranks` in what follows the header of a file.
+    pub(super) fn after_head(path: &Path, head: u64, rank: usize, ranks: usize) -> Result<Self> {
+        Self::after(path, head, (rank, ranks), BLOCK_BYTES)
+    }
+
+    fn after(
+        path: &Path,
+        head: u64,
+        (rank, ranks): (usize, usize),
+        block_bytes: usize,
+    ) -> Result<Self> {
+        let (mut file, bytes, packing) = compression::open(path)?.ok_or_else(|| empty(path))?;
+        let read_error = |e: io::Error| packing.read_error(path, 0, &e);
+        let (reader, position): (Unpacked, u64) = if packing == Packing::Plain {
+            let rest = bytes.saturating_sub(head);
+            let cut = |rank: usize| (u128::from(rest) * rank as u128 / ranks as u128) as u64 + head;
             let start = line_start(&mut file, cut(rank)).map_err(read_error)?;
             let end = line_start(&mut file, cut(rank + 1)).map_err(read_error)?;
             file.seek(SeekFrom::Start(start)).map_err(read_error)?;
             (Box::new(file.take(end - start)), start)
+        } else {
+            let mut reader = packing.unpack(file).map_err(read_error)?;
+            io::copy(&mut reader.by_ref().take(head), &mut io::sink()).map_err(read_error)?;
+            (reader, head)
         };
         let (path, carry) = (path.to_path_buf(), Vec::new());
         Ok(LineBlocks {
             path,
             reader,
-            gzip,
+            packing,
             block_bytes,
+            line_limit: LINE_LIMIT,
             carry,
             position,
-            line: 1,
             rank,
             ranks,
             blocks: 0,
@@ -109,24 +104,20 @@ impl LineBlocks {
 
     /// The next block of this rank, or `None` at its end.
     pub fn next_block(&mut self) -> Result<Option<Block>> {
+        let plain = self.packing == Packing::Plain;
         loop {
             let position = self.position;
             let Some(mut text) = self.next_lines()? else {
-                return if self.gzip && position == 0 { Err(empty(&self.path)) } else { Ok(None) };
+                return if !plain && position == 0 { Err(empty(&self.path)) } else { Ok(None) };
             };
             if position == 0 && text.starts_with(b"\xef\xbb\xbf") {
                 // A byte order mark becomes blanks, so that offsets stay true.
                 text[..3].fill(b' ');
             }
             self.position += text.len() as u64;
-            if !self.gzip {
-                return Ok(Some(Block { text, start: Start::Byte(position) }));
-            }
-            let (line, index) = (self.line, self.blocks);
-            self.line += newlines(&text);
             self.blocks += 1;
-            if index % self.ranks == self.rank {
-                return Ok(Some(Block { text, start: Start::Line(line) }));
+            if plain || (self.blocks - 1) % self.ranks == self.rank {
+                return Ok(Some(Block { text, position }));
             }
         }
     }
@@ -138,7 +129,7 @@ impl LineBlocks {
             text.reserve(self.block_bytes);
             let wanted = self.block_bytes as u64;
             let read = self.reader.by_ref().take(wanted).read_to_end(&mut text);
-            let read = read.map_err(|e| self.read_error(&e))?;
+            let read = read.map_err(|e| self.packing.read_error(&self.path, self.position, &e))?;
             if read < self.block_bytes {
                 return Ok((!text.is_empty()).then_some(text));
             }
@@ -147,45 +138,84 @@ impl LineBlocks {
                 self.carry = text.split_off(end);
                 return Ok(Some(text));
             }
-            if text.len() > LINE_LIMIT {
-                let block = Block { text, start: self.start() };
-                let what = format!("a line of more than {LINE_LIMIT} bytes: {}", EXPECTED);
+            if text.len() > self.line_limit {
+                let block = Block { text, position: self.position };
+                let what = format!("a line of more than {} bytes: {EXPECTED}", self.line_limit);
                 return Err(self.error(&block, 0, &what));
             }
         }
     }
 
-    fn start(&self) -> Start {
-        if self.gzip { Start::Line(self.line) } else { Start::Byte(self.position) }
-    }
-
-    fn read_error(&self, error: &io::Error) -> Error {
-        let damaged = matches!(
-            error.kind(),
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
-        );
-        if self.gzip && damaged {
-            return Error::input(format!(
-                "{}: the gzip data is truncated or corrupt after {} bytes of text ({error}); \
-                 check it with 'gzip -t', or fetch the file again",
-                self.path.display(),
-                self.position,
-            ));
-        }
-        Error::file(&self.path, "read", error)
-    }
-
     /// The error that `what` is wrong in the line around `offset` of `block`.
     pub fn error(&self, block: &Block, offset: usize, what: &str) -> Error {
-        let inside = newlines(&block.text[..offset.min(block.text.len())]);
-        let first = match block.start {
-            Start::Line(line) => Ok(line),
-            Start::Byte(position) => lines_before(&self.path, position).map(|lines| lines + 1),
-        };
-        match first {
-            Ok(first) => Error::line(&self.path, first + inside, what),
-            Err(error) => Error::file(&self.path, "read", &error),
+        let inside = offset.min(block.text.len()) as u64;
+        match compression::line_at(&self.path, block.position + inside) {
+            Ok(line) => Error::line(&self.path, line, what),
+            Err(error) => error,
         }
+    }
+}
+
+/// The first lines of a file, one by one, for formats with a header.
+#[allow(missing_debug_implementations)] // holds a decoder
+pub(super) struct HeadLines {
+    path: PathBuf,
+    reader: BufReader<Unpacked>,
+    packing: Packing,
+    /// The size of the file on disk.
+    file_bytes: u64,
+    /// Bytes of text read so far.
+    pub(super) bytes: u64,
+    /// Lines read so far.
+    pub(super) lines: u64,
+}
+
+/// The longest line of a header or of a comment in it.
+const HEAD_LINE_LIMIT: u64 = 1 << 16;
+
+impl HeadLines {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let (file, file_bytes, packing) = compression::open(path)?.ok_or_else(|| empty(path))?;
+        let reader = packing.unpack(file).map_err(|e| packing.read_error(path, 0, &e))?;
+        let (path, reader) = (path.to_path_buf(), BufReader::new(reader));
+        Ok(HeadLines { path, reader, packing, file_bytes, bytes: 0, lines: 0 })
+    }
+
+    /// The first `count` bytes of the text, or all if there are fewer: a look at what it is.
+    pub(super) fn first_bytes(path: &Path, count: u64) -> Result<Vec<u8>> {
+        let head = Self::open(path)?;
+        let mut bytes = Vec::new();
+        let read = head.reader.take(count).read_to_end(&mut bytes);
+        read.map_err(|e| head.packing.read_error(path, 0, &e))?;
+        Ok(bytes)
+    }
+
+    /// The next line without its end; bytes that are not UTF-8 are replaced.
+    pub(super) fn next_line(&mut self) -> Result<Option<String>> {
+        let mut line = Vec::new();
+        let read = self.reader.by_ref().take(HEAD_LINE_LIMIT).read_until(b'\n', &mut line);
+        let read = read.map_err(|e| self.packing.read_error(&self.path, self.bytes, &e))? as u64;
+        if read == 0 {
+            return Ok(None);
+        }
+        self.bytes += read;
+        self.lines += 1;
+        if read == HEAD_LINE_LIMIT {
+            return Err(self.error(format!("a header line of {HEAD_LINE_LIMIT} bytes or more")));
+        }
+        let text = String::from_utf8_lossy(&line);
+        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+    }
+
+    /// The error that `what` is wrong in the line that was read last.
+    pub(super) fn error(&self, what: impl std::fmt::Display) -> Error {
+        Error::line(&self.path, self.lines.max(1), what)
+    }
+
+    /// Bytes of text that follow; unknown for a packed file.
+    pub(super) fn rest(&self) -> Option<u64> {
+        let plain = self.packing == Packing::Plain;
+        plain.then(|| self.file_bytes.saturating_sub(self.bytes))
     }
 }
 
@@ -195,22 +225,6 @@ pub(super) const EXPECTED: &str =
 
 fn empty(path: &Path) -> Error {
     Error::input(format!("{}: the file is empty; {EXPECTED}", path.display()))
-}
-
-fn newlines(text: &[u8]) -> u64 {
-    text.iter().filter(|&&b| b == b'\n').count() as u64
-}
-
-fn lines_before(path: &Path, position: u64) -> io::Result<u64> {
-    let mut reader = File::open(path)?.take(position);
-    let mut buffer = vec![0; 1 << 18];
-    let mut lines = 0;
-    loop {
-        match reader.read(&mut buffer)? {
-            0 => return Ok(lines),
-            read => lines += newlines(&buffer[..read]),
-        }
-    }
 }
 
 /// The first position at or after `position` where a line starts; the end of the file if none.
@@ -244,6 +258,17 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    fn zstd(text: &[u8]) -> Vec<u8> {
+        zstd::encode_all(text, 1).unwrap()
+    }
+
+    fn plain(text: &[u8]) -> Vec<u8> {
+        text.to_vec()
+    }
+
+    type Pack = fn(&[u8]) -> Vec<u8>;
+    const PACKINGS: [Pack; 3] = [plain, gzip, zstd];
+
     fn blocks(path: &Path, rank: usize, ranks: usize, bytes: usize) -> Result<Vec<Vec<u8>>> {
         let mut source = LineBlocks::with_block_bytes(path, rank, ranks, bytes)?;
         let mut blocks = Vec::new();
@@ -265,9 +290,9 @@ mod tests {
             b"a very long first line without any end",
             b"x\ny\nz\nw\nv\nu\nt\ns\nr\nq\np\n",
         ];
-        for (text, zip) in texts.into_iter().flat_map(|text| [(text, false), (text, true)]) {
+        for (text, zip) in texts.into_iter().flat_map(|text| (0..3).map(move |zip| (text, zip))) {
             let path = folder.path().join("file");
-            std::fs::write(&path, if zip { gzip(text) } else { text.to_vec() }).unwrap();
+            std::fs::write(&path, PACKINGS[zip](text)).unwrap();
             for ranks in 1..=9 {
                 for bytes in [1, 2, 3, 7, 64] {
                     let mut lines: Vec<Vec<u8>> = Vec::new();
@@ -278,11 +303,11 @@ mod tests {
                     }
                     let mut expected: Vec<Vec<u8>> =
                         text.split_inclusive(|&b| b == b'\n').map(Vec::from).collect();
-                    if zip {
+                    if zip > 0 {
                         lines.sort();
                         expected.sort();
                     }
-                    assert_eq!(lines, expected, "{text:?} on {ranks} ranks, gzip {zip}");
+                    assert_eq!(lines, expected, "{text:?} on {ranks} ranks, packing {zip}");
                 }
             }
         }
@@ -292,7 +317,7 @@ mod tests {
     fn errors_name_the_line_of_the_whole_file_on_any_rank() {
         let folder = tempfile::tempdir().unwrap();
         let text: String = (1..=50).map(|line| format!("{line}\n")).collect();
-        for bytes in [text.clone().into_bytes(), gzip(text.as_bytes())] {
+        for bytes in PACKINGS.map(|pack| pack(text.as_bytes())) {
             let path = folder.path().join("file");
             std::fs::write(&path, bytes).unwrap();
             for ranks in 1..=5 {
@@ -311,6 +336,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn damaged_zstd_files_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("graph.zst");
+        let whole = zstd(b"1 2\n2 3\n3 1\n".repeat(50).as_slice());
+        for length in 4..whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let error = blocks(&path, 0, 1, 64).unwrap_err();
+            assert!(error.message.contains("graph.zst: the zstd data is truncated"), "{error}");
+        }
+        std::fs::write(&path, [&whole[..], b"trailing text"].concat()).unwrap();
+        assert!(blocks(&path, 1, 2, 64).unwrap_err().message.contains("corrupt"));
+        std::fs::write(&path, [whole.clone(), whole].concat()).unwrap();
+        assert_eq!(blocks(&path, 0, 1, 1 << 20).unwrap()[0].len(), 1200);
     }
 
     #[test]
@@ -341,8 +382,10 @@ mod tests {
         assert!(message(&path).contains("graph: cannot open"));
         std::fs::write(&path, "").unwrap();
         assert!(message(&path).contains("graph: the file is empty"));
-        std::fs::write(&path, gzip(b"")).unwrap();
-        assert!(message(&path).contains("graph: the file is empty"));
+        for pack in PACKINGS {
+            std::fs::write(&path, pack(b"")).unwrap();
+            assert!(message(&path).contains("graph: the file is empty"));
+        }
         assert!(message(folder.path()).contains("not a regular file"));
     }
 
