@@ -237,6 +237,25 @@ fn the_same_undirected_graph_in_any_format_has_the_same_bits() {
 }
 
 #[test]
+fn the_line_of_a_hub_may_be_long() {
+    let leaves = 700_000;
+    let mut text = format!("{} {leaves}\n", leaves + 1);
+    (2..=leaves + 1).for_each(|leaf| text += &format!("{leaf} "));
+    text += &"\n1".repeat(leaves);
+    assert!(text.lines().nth(1).unwrap().len() > 4 << 20);
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in [("a.graph", text.clone().into()), ("b.graph.zst", zstd(text.as_bytes()))]
+    {
+        let job = PageRankJob::new(write(folder.path(), name, &bytes));
+        for ranks in RANKS {
+            let summary = run_on(ranks, &job).unwrap();
+            assert_eq!(summary.vertices, leaves as u64 + 1);
+            assert_eq!(summary.edges, 2 * leaves as u64);
+        }
+    }
+}
+
+#[test]
 fn nodes_without_edges_count_where_a_header_promises_them() {
     // 1 and 2 point at each other; 3, 4 and 5 are alone. Dangling rank is spread over all, so by
     // symmetry x = 0.15/5 + 0.85 (y + 3z/5) with y = x, and z = 0.15/5 + 0.85 * 3z/5.

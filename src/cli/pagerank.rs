@@ -14,12 +14,12 @@ use crate::graph::{self, PageRankJob, PageRankSummary};
 /// Ranks the nodes of a graph as `networkx.pagerank` does, on all ranks of the job.
 ///
 /// GRAPH is a text edge list: two node ids a line, separated by tabs, spaces or commas; lines that
-/// start with # or % are comments. Ids are numbers if all of them are, otherwise names. Or a
+/// start with # or % are comments. Ids are numbers if all of them are, otherwise names. Or it is a
 /// matrix that starts with %%MatrixMarket (coordinate pattern|real|integer general|symmetric), a
-/// METIS graph (.graph, .metis), or a serialized graph of the GAP benchmarks (.sg, .wsg); in these,
-/// nodes without edges count as nodes, and Matrix Market and METIS count nodes from 1. Text may be
-/// packed with gzip or zstd. Or it is kron:SCALE[:EDGE_FACTOR[:SEED]] or uniform:SCALE[...], a random graph
-/// of 2^SCALE nodes. The result has the same bits on any number of ranks.
+/// METIS graph (.graph, .metis), or a serialized graph of the GAP benchmarks (.sg, .wsg). In these,
+/// nodes without edges count as nodes; Matrix Market and METIS count nodes from 1, GAP from 0. Text
+/// may be packed with gzip or zstd. Or it is kron:SCALE[:EDGE_FACTOR[:SEED]] or uniform:SCALE[...],
+/// a random graph of 2^SCALE nodes. The result has the same bits on any number of ranks.
 ///
 /// Files of node values (--personalization, --nstart, --dangling) have a node id and a number >= 0
 /// a line; nodes that are not named have 0, and the values need not add up to 1.
