@@ -6,7 +6,7 @@
 //! * A gzip or zstd stream cannot be entered in the middle. Every rank unpacks all of it and keeps
 //!   every ranks-th block; parsing is shared.
 //!
-//! Formats with a header read it with [`HeadLines`] and start the blocks after it. Line numbers
+//! Formats with a header read it with `HeadLines` and start the blocks after it. Line numbers
 //! are counted only when an error needs one.
 
 use std::fs::File;
