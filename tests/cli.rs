@@ -71,7 +71,7 @@ fn wrong_graphs_name_file_and_line() {
         (file("empty.txt", b""), "empty.txt: the file is empty; expected a text edge list"),
         (file("binary.txt", &binary), "binary.txt line 2: "),
         (file("words.txt", b"1 2\n2 3\nalone\n"), "words.txt line 3: 'alone' is not an edge"),
-        (path(folder.path()).to_string(), "not a regular file; expected an edge list"),
+        (path(folder.path()).to_string(), "not a regular file; expected a graph file"),
     ];
     for (graph, what) in &cases {
         for ranks in ["1", "3"] {

@@ -24,7 +24,7 @@ use crate::select::Native as Library;
 use crate::transport::Native;
 use crate::with_element_type;
 
-/// Measures collectives: time, bandwidth, the native call and the memory limit.
+/// Measure collectives: time, bandwidth, the native call and the memory limit.
 #[derive(Debug, clap::Args)]
 pub(super) struct Bench {
     /// What to measure [default: all]

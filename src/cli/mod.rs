@@ -73,18 +73,15 @@ enum OrderName {
     Fastest,
 }
 
+// Commands are described by the comments on their own types: one here would hide theirs.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measure collectives against the MPI library's own, alternating in one process
     Bench(bench::Bench),
-    /// Measure this machine, and save the table by which algorithms are chosen
     Tune(tune::Tune),
     /// Print, prove and predict the plans of collectives
     #[command(subcommand)]
     Plan(plan::PlanCommand),
-    /// Run every collective × algorithm × type × awkward size on the given ranks
     Selftest(selftest::Selftest),
-    /// Rank the nodes of a graph
     Pagerank(pagerank::Pagerank),
     /// Fail on purpose
     #[command(hide = true)]

@@ -11,7 +11,7 @@ use crate::graph::order::Relabel;
 use crate::graph::rows::Duplicates;
 use crate::graph::{self, PageRankJob, PageRankSummary};
 
-/// Ranks the nodes of a graph as `networkx.pagerank` does, on all ranks of the job.
+/// Rank the nodes of a graph as `networkx.pagerank` does, on all ranks of the job.
 ///
 /// GRAPH is a text edge list: two node ids a line, separated by tabs, spaces or commas; lines that
 /// start with # or % are comments. Ids are numbers if all of them are, otherwise names. Or it is a

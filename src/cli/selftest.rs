@@ -4,7 +4,7 @@ use super::Session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::selftest::{self, Extent};
 
-/// Every collective × algorithm × type × awkward size, on the ranks this job has.
+/// Run every collective × algorithm × type × awkward size on the ranks this job has.
 #[derive(Debug, clap::Args)]
 pub(super) struct Selftest {
     /// Three element types and the smaller sizes only

@@ -18,7 +18,7 @@ use crate::plan::{Collective, Problem, table};
 use crate::select::{self, Chosen, Header, Native, Order, Query, Row, Table};
 use crate::with_element_type;
 
-/// Measures this machine and saves the table by which algorithms are chosen.
+/// Measure this machine and save the table by which algorithms are chosen.
 #[derive(Debug, clap::Args)]
 pub(super) struct Tune {
     /// Where the table goes; use it with --table FILE or RANKWISE_TABLE=FILE
