@@ -54,6 +54,19 @@ impl Drop for Temporary {
     }
 }
 
+/// Refuses a file whose folder does not exist, before time is spent on its contents.
+pub fn check_folder(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() {
+        return Ok(());
+    }
+    Err(Error::input(format!(
+        "{}: its folder {} does not exist; create it first",
+        path.display(),
+        folder.display()
+    )))
+}
+
 /// Writes `path` by calling `write`; on success the file is on the disk under its name, on an
 /// error or a panic the old contents stay and nothing else is left behind.
 pub fn write_atomically(

@@ -86,7 +86,11 @@ fn wrong_options_say_what_is_allowed() {
     let machine = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(machine.path(), "latency_us = 1\nspeed = 3\n").expect("a temporary file");
     let cost = ["plan", "cost", "all-gather", "--bytes", "1M", "--machine", path(machine.path())];
-    let cases: [(&[&str], &str); 22] = [
+    let cases: [(&[&str], &str); 23] = [
+        (
+            &["tune", "--output", "no/such/folder/t.toml"],
+            "its folder no/such/folder does not exist",
+        ),
         (&["selftest", "--ranks", "0"], "--ranks 0: a job has at least 1 rank"),
         (&["selftest", "--ranks", "5000"], "at most 1024 ranks as threads; use mpirun"),
         (&["selftest", "--ranks", "two"], "invalid value 'two' for '--ranks <N>'"),

@@ -13,6 +13,7 @@ use super::Session;
 use crate::communicator::{Communicator, Settings};
 use crate::element::{DType, Element, Op};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::measure::{self, Case, Thing, machine};
 use crate::plan::{Collective, Problem, table};
 use crate::select::{self, Chosen, Header, Native, Order, Query, Row, Table};
@@ -94,6 +95,7 @@ struct Series {
 impl Tune {
     pub(super) fn run(&self, session: Session<'_>) -> Result<()> {
         let c = session.communicator;
+        c.agree(if session.speaks() { files::check_folder(&self.output) } else { Ok(()) })?;
         let noise = machine::noise(c)?;
         let mut found = Found::default();
         for series in self.series() {

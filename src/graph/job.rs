@@ -171,14 +171,7 @@ fn check_output(job: &PageRankJob) -> Result<()> {
         return Ok(());
     };
     Format::of(path)?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        return Err(Error::input(format!(
-            "{}: its folder {} does not exist; create it first",
-            path.display(),
-            folder.display()
-        )));
-    }
+    files::check_folder(path)?;
     let real = |path: &Path| path.canonicalize().ok();
     if real(path).is_some_and(|output| Some(output) == real(&job.graph)) {
         return Err(Error::input(format!(
