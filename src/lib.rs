@@ -41,6 +41,8 @@
 //! | [`signature`], [`control`] | what ranks compare; errors between ranks |
 //! | [`transport`], [`topology`] | moving bytes, shared memory, waiting; where ranks live |
 //! | [`graph`] | reading, distributing and ranking graphs |
+//! | [`optimizer`], [`train`] | the sharded optimizer; models, data and the training loop |
+//! | [`factor`] | factor cross-sections: panels, rank IC, portfolios |
 //! | [`files`] | files that are whole or not there |
 //! | [`selftest`], [`cli`] | the conformance suite; the command line |
 //!
@@ -52,10 +54,12 @@ pub mod control;
 pub mod element;
 pub mod error;
 pub mod executor;
+pub mod factor;
 pub mod files;
 pub mod graph;
 pub mod launch;
 pub mod measure;
+pub mod optimizer;
 pub mod plan;
 pub mod reduce;
 pub mod report;
@@ -64,6 +68,7 @@ pub mod selftest;
 pub mod sharding;
 pub mod signature;
 pub mod topology;
+pub mod train;
 pub mod transport;
 
 /// The examples of the README, which are tested with those of the documentation.

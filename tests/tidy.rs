@@ -22,7 +22,7 @@ const LAYERS: [&[&str]; 8] = [
     &["optimizer", "train", "graph", "factor"],
     &["cli", "report", "main"],
 ];
-/// In this layer, a module may not use its neighbours either.
+/// In this layer, a module may not use its neighbours either, but for `train` the optimizer.
 const APPLICATIONS: usize = 6;
 
 /// (word of code, paths that may hold it, what to do instead); a path is meant as a prefix.
@@ -72,6 +72,7 @@ fn check_layers(path: &str, code: &str, report: &mut impl FnMut(usize, String)) 
         let reason = match layer_of(used) {
             None => "which is in no layer; name its module".to_string(),
             Some(layer) if layer > own => "which lies above it".to_string(),
+            Some(_) if (module, used) == ("train", "optimizer") => continue,
             Some(APPLICATIONS) if own == APPLICATIONS && used != module => {
                 "an application beside it; move what both need to a layer below".to_string()
             }
@@ -181,7 +182,7 @@ fn the_repository_is_tidy() {
 }
 
 /// A violation of each rule, and what is said about it; `""` for what is allowed.
-const PLANTED: [(&str, &str, &str); 28] = [
+const PLANTED: [(&str, &str, &str); 30] = [
     (
         "src/plan/ring.rs",
         "//! x\nuse crate::communicator::C;",
@@ -197,6 +198,8 @@ const PLANTED: [(&str, &str, &str); 28] = [
     ),
     ("src/transport/threads.rs", "//! x\ncrate::reduce::f();", "`reduce`, which lies above"),
     ("src/train/step.rs", "//! x\ncrate::graph::f();", "`graph`, an application beside it"),
+    ("src/train/step.rs", "//! x\ncrate::optimizer::f();", ""),
+    ("src/optimizer/a.rs", "//! x\ncrate::train::f();", "`train`, an application beside it"),
     ("src/graph/a.rs", "//! x\ncrate::graph::b::f(crate::communicator::C);", ""),
     ("src/cli/run.rs", "//! x\nuse crate::Sharding;", "`Sharding`, which is in no layer"),
     ("src/stray.rs", "//! x", "module `stray` is in no layer"),

@@ -1,0 +1,1 @@
+//! Training with the sharded optimizer: layers and models, samplers and loaders, and the loop.
