@@ -140,6 +140,7 @@ impl Communicator {
         Ok(Prepared {
             plan: check_local(plan, &nothing, topology)?,
             shows_scratch: false,
+            rides: false,
             signature: Signature::new(&call.problem, call.dtype, call.op, native.name()),
             name: format!("{}/{}", call.problem.collective.name(), native.name()),
             element_bytes: call.dtype.bytes(),

@@ -304,15 +304,20 @@ impl Communicator {
             peer_bytes.map(|&r| [problem.input_len(r) * bytes, problem.output_len(r) * bytes]);
         let op = call.op.unwrap_or(crate::element::Op::Sum);
         let divisor = if op == crate::element::Op::Average { self.ranks() as f64 } else { 1.0 };
-        let shows_scratch = plan.scratch > 0 && plan.rounds.iter().any(|round| round.meet);
+        let reads_peers = [row.needs.shared_input, row.needs.shared_output];
+        let private = reads_peers == [false; 2] && context.lane().locals() > 1;
+        let rides = private && Prepared::can_ride(&plan, bytes);
+        let meets = plan.rounds.iter().any(|round| round.meet);
+        let shows_scratch = plan.scratch > 0 && meets && !rides;
         let prepared = Prepared {
             plan,
             shows_scratch,
+            rides,
             signature: Signature::new(problem, call.dtype, call.op, row.name),
             name: format!("{}/{}", problem.collective.name(), row.name),
             element_bytes: bytes,
             combine: Combine { kernel: reduce::kernel(call.dtype, op), divisor },
-            reads_peers: [row.needs.shared_input, row.needs.shared_output],
+            reads_peers,
             peer_bytes: peer_bytes.collect(),
         };
         Ok(Ready { prepared: Rc::new(prepared), native: None })

@@ -28,7 +28,7 @@ use crate::signature::{self, Signature};
 use crate::topology::Topology;
 use crate::transport::Transport;
 use crate::transport::frame::{Buffers, Combine};
-use crate::transport::lane::Lane;
+use crate::transport::lane::{Lane, PAYLOAD_BYTES};
 use crate::transport::memory::{Located, Registry};
 use crate::transport::wait::{Wait, WaitPolicy};
 
@@ -331,11 +331,21 @@ pub struct Prepared {
     pub reads_peers: [bool; 2],
     /// Bytes of the input and output of each rank of the node.
     pub peer_bytes: Vec<[usize; 2]>,
-    /// Whether peers read this rank's workspace.
+    /// Whether peers read this rank's workspace in the lane's halves.
     pub shows_scratch: bool,
+    /// Whether the workspace is so small that it rides on the flag lines.
+    pub rides: bool,
 }
 
 impl Prepared {
+    /// Whether the workspace of a plan that reads no peer's buffers can ride on the flag lines: one
+    /// meet, and few elements. The same on all ranks of a node.
+    pub fn can_ride(plan: &Checked, element_bytes: usize) -> bool {
+        let bytes = plan.scratch * element_bytes;
+        let meets = plan.rounds.iter().filter(|round| round.meet).count();
+        (1..=PAYLOAD_BYTES).contains(&bytes) && meets == 1
+    }
+
     /// Bytes of workspace that the plan needs.
     fn scratch_bytes(&self) -> usize {
         self.plan.scratch * self.element_bytes
@@ -344,7 +354,12 @@ impl Prepared {
     /// Arrives at the first meet of a call, with what peers must know.
     fn arrive(&self, lane: &Lane, located: [Located; 2], site: &'static Location<'static>) {
         signature::note_site(lane, site);
-        lane.arrive_with(&self.signature.words(located[0], located[1]));
+        if self.rides {
+            // The other words of the line hold elements already.
+            lane.arrive_with(&self.signature.to_words());
+        } else {
+            lane.arrive_with(&self.signature.words(located[0], located[1]));
+        }
     }
 
     /// Makes the workspace of a lane large enough. Collective over the node: the ranks compare
@@ -356,7 +371,7 @@ impl Prepared {
         site: &'static Location<'static>,
     ) -> Result<()> {
         let place = &context.lanes[lane];
-        if place.has_scratch(self.scratch_bytes()) {
+        if self.rides || place.has_scratch(self.scratch_bytes()) {
             return Ok(());
         }
         self.arrive(place, [Located::default(); 2], site);

@@ -81,7 +81,7 @@ impl Work {
         if opening {
             prepared.arrive(place, located, site);
         }
-        self.frame.lend(&prepared.plan, buffers, place, prepared.element_bytes);
+        self.frame.lend(&prepared.plan, buffers, place, prepared.element_bytes, prepared.rides);
         self.prepared = Some(prepared.clone());
         self.located = located;
         self.site = site;

@@ -93,7 +93,8 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Takes on the caller's buffers and the next half of the lane's workspace, for `plan`.
+    /// Takes on the caller's buffers and workspace of the lane, for `plan`: its next half, or what
+    /// rides on the flag lines.
     /// Whoever lends keeps the buffers valid and untouched until [`Frame::give_back`].
     pub(crate) fn lend(
         &mut self,
@@ -101,13 +102,17 @@ impl Frame {
         buffers: &Buffers<'_>,
         lane: &Lane,
         element_bytes: usize,
+        rides: bool,
     ) {
         self.local = lane.local();
         self.element_bytes = element_bytes;
         self.regions.clear();
         self.regions.resize(lane.locals(), [Region::EMPTY; 3]);
         if plan.scratch > 0 {
-            let bytes = lane.take_half(&mut self.halves);
+            let bytes = match rides {
+                true => lane.take_payload(&mut self.halves),
+                false => lane.take_half(&mut self.halves),
+            };
             for (regions, &at) in self.regions.iter_mut().zip(&self.halves) {
                 regions[index(Buffer::Scratch)] = Region { at, bytes };
             }

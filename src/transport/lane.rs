@@ -6,6 +6,10 @@
 //! its buffers are) costs no extra trip. Lines alternate: a rank can be one meet ahead of a peer
 //! that still reads the words of the last one, never two.
 //!
+//! A call of one meet whose workspace fits in the words that are left over ([`PAYLOAD_BYTES`])
+//! takes those as its workspace: then the elements come with the flag, in one trip instead of two
+//! (8 bytes between two ranks: 0.18 µs for 0.22).
+//!
 //! The workspace has two halves that alternate from call to call, because a peer may still read
 //! from this rank's half when the call has returned here. Before a half is used again all ranks
 //! have met at least once since, or meet once more.
@@ -22,6 +26,11 @@ use crate::error::Result;
 pub const WORDS: usize = 7;
 /// The words of one meet.
 pub type Words = [u64; WORDS];
+
+/// Words of a line that a call without shared buffers leaves free, at the end.
+const FREE_WORDS: usize = 4;
+/// What a line can carry as the workspace of a call of one meet.
+pub const PAYLOAD_BYTES: usize = FREE_WORDS * size_of::<u64>();
 
 const NOTE_BYTES: usize = 120;
 
@@ -124,8 +133,9 @@ impl Lane {
         Some(unsafe { segment.base(local).cast::<Board>().add(self.number).as_ref() })
     }
 
-    /// Arrives at the next meet, with words for the peers.
-    pub fn arrive_with(&self, words: &Words) {
+    /// Arrives at the next meet, with words for the peers: all of the line, or the first of them
+    /// when the rest is workspace.
+    pub fn arrive_with(&self, words: &[u64]) {
         if let Some(board) = self.board(self.local) {
             let line = &board.lines[(self.meets.get() + 1) as usize % 2];
             for (slot, word) in line.words.iter().zip(words) {
@@ -264,6 +274,31 @@ impl Lane {
         }
         scratch.next = 1 - half;
         capacity
+    }
+
+    /// Takes the free words of the lines of the next meet as workspace: their start on every rank of
+    /// the node, and their size.
+    ///
+    /// What this rank writes there before it arrives is read by peers between that meet and their
+    /// next one. This rank writes the same line again only for the meet after that one, which it
+    /// cannot reach before all peers have arrived at the one between.
+    pub(in crate::transport) fn take_payload(&self, bases: &mut Vec<*mut u8>) -> usize {
+        use std::mem::offset_of;
+        bases.clear();
+        let Some(segment) = &self.boards else {
+            bases.resize(self.locals, std::ptr::NonNull::dangling().as_ptr());
+            return 0;
+        };
+        let parity = (self.meets.get() + 1) as usize % 2;
+        let in_line = offset_of!(Line, words) + (WORDS - FREE_WORDS) * size_of::<u64>();
+        let in_board = offset_of!(Board, lines) + parity * size_of::<Line>() + in_line;
+        for local in 0..self.locals {
+            // SAFETY: each rank's part holds a board for each lane.
+            let board = unsafe { segment.base(local).cast::<Board>().add(self.number) };
+            // SAFETY: the words lie inside the board.
+            bases.push(unsafe { board.cast::<u8>().add(in_board) }.as_ptr());
+        }
+        PAYLOAD_BYTES
     }
 
     /// Notes that the half taken last is no longer used by this rank.
