@@ -202,6 +202,18 @@ fn json_has_the_keys_that_scripts_read() {
         assert!(rows.iter().any(|row| row["op"] == op), "no {op}");
     }
 
+    // What the order and the comparison of calls cost, each in one run.
+    for other in ["fastest", "unchecked"] {
+        let document = json_of(&[&bench[..], &["all-reduce", "--against", other]].concat());
+        let rows = document["results"].as_array().expect("a list");
+        assert_eq!(rows.len(), 4, "two sizes, two kinds of buffers");
+        for row in rows {
+            assert!(row["verified"] == true && row["native_us"].is_null(), "{row}");
+            assert!(row["against_us"].as_f64().is_some_and(|t| t > 0.0), "{row}");
+            assert!(row["ratio"].as_f64().is_some_and(|r| r > 0.0), "{row}");
+        }
+    }
+
     let document = json_of(&["selftest", "--quick", "--ranks", "3"]);
     assert_keys(&document, &["ranks", "nodes", "passed", "failed", "algorithms", "failures"]);
     assert_eq!((&document["ranks"], &document["failed"]), (&3.into(), &0.into()));

@@ -13,14 +13,14 @@ use serde::Serialize;
 
 use super::Session;
 use super::size::size;
-use crate::communicator::Communicator;
+use crate::communicator::{Communicator, Settings};
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::measure::{self, Case, Thing, machine};
 use crate::plan::Collective;
 use crate::plan::table;
-use crate::select::Native as Library;
+use crate::select::{Native as Library, Order};
 use crate::transport::Native;
 use crate::with_element_type;
 
@@ -72,10 +72,14 @@ enum Operation {
     Barrier,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Against {
-    /// The same collective of the MPI library
+    /// The same collective of the MPI library (16-bit sums: converted to f32 and back)
     Native,
+    /// The same call in the fastest order: what the canonical order costs
+    Fastest,
+    /// The same call whose ranks compare nothing: what the comparison costs
+    Unchecked,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -131,6 +135,8 @@ struct Row {
     native_us: Option<f64>,
     /// `MPI_Reduce_scatter` with counts, which some libraries implement better than `_block`.
     native_counts_us: Option<f64>,
+    /// The same call with the other settings of `--against fastest` or `unchecked`.
+    against_us: Option<f64>,
     limit_us: f64,
     ratio: Option<f64>,
     algbw_gbps: f64,
@@ -155,7 +161,7 @@ struct Report {
 impl Bench {
     pub(super) fn run(&self, session: Session<'_>) -> Result<()> {
         let c = session.communicator;
-        if self.against.is_some() && c.native().is_none() {
+        if self.is_against(Against::Native) && c.native().is_none() {
             return Err(agreed(Error::input(
                 "--against native needs MPI: start it with mpirun, or leave --against out",
             )));
@@ -163,11 +169,21 @@ impl Bench {
         if self.factor < 2 {
             return Err(agreed(Error::input("--factor: at least 2 is needed")));
         }
+        let other = match self.against {
+            Some(Against::Fastest) => {
+                Some(c.with_settings(Settings { order: Order::Fastest, ..*c.settings() })?)
+            }
+            Some(Against::Unchecked) => {
+                Some(c.with_settings(Settings { compares: false, ..*c.settings() })?)
+            }
+            Some(Against::Native) | None => None,
+        };
         let reason = machine::noise(c)?;
         let slowdown_in_company = machine::slowdown_in_company(c)?;
         if session.speaks_to_people() {
             self.print_head(c, reason.as_deref(), slowdown_in_company);
         }
+        let calls: Vec<&Communicator> = std::iter::once(c).chain(other.as_ref()).collect();
         let mut results = Vec::new();
         let all = Operation::value_variants();
         let operations = if self.operations.is_empty() { all } else { &self.operations };
@@ -179,7 +195,7 @@ impl Bench {
                         continue;
                     }
                     let row = with_element_type!(self.dtype, T => {
-                        self.measure::<T>(c, operation, bytes, shared)?
+                        self.measure::<T>(&calls, operation, bytes, shared)?
                     });
                     if session.speaks_to_people() {
                         print_row(&row);
@@ -201,6 +217,10 @@ impl Bench {
             return Err(agreed(Error::internal(format!("{wrong} results are wrong"))));
         }
         Ok(())
+    }
+
+    fn is_against(&self, what: Against) -> bool {
+        self.against == Some(what)
     }
 
     fn write_files(&self, report: &Report) -> Result<()> {
@@ -245,7 +265,11 @@ impl Bench {
             "algorithm",
             "time µs",
             "p99 µs",
-            "native µs",
+            match self.against {
+                Some(Against::Fastest) => "fastest µs",
+                Some(Against::Unchecked) => "uncheck. µs",
+                Some(Against::Native) | None => "native µs",
+            },
             "counts µs",
             "limit µs",
             "ratio",
@@ -254,13 +278,15 @@ impl Bench {
         );
     }
 
+    /// One line: the call on the first communicator, beside that on the second if there is one.
     fn measure<T: Element>(
         &self,
-        c: &Communicator,
+        calls: &[&Communicator],
         operation: Operation,
         bytes: usize,
         shared: bool,
     ) -> Result<Row> {
+        let c = calls[0];
         let (collective, ranks) = (operation.collective(), c.ranks());
         let piece = self.piece.unwrap_or(c.settings().piece_bytes);
         let problem = measure::problem::<T>(collective, bytes, ranks, piece);
@@ -275,11 +301,13 @@ impl Bench {
                 }
             }),
         };
-        let mut case = Case::<T>::new(c, problem, &[algorithm], shared)?;
-        let compared = self.against.is_some() && case.has_native();
-        let has_counts = compared && operation == Operation::ReduceScatter;
+        let named: Vec<_> = calls.iter().map(|&c| (c, algorithm)).collect();
+        let mut case = Case::<T>::of_calls(c, problem, &named, shared)?;
+        let native = self.is_against(Against::Native);
+        let has_counts = native && operation == Operation::ReduceScatter && case.has_native();
         let mut things = vec![Thing::Call(0), Thing::Limit];
-        things.extend(compared.then_some(Thing::Native));
+        things.extend((calls.len() > 1).then_some(Thing::Call(1)));
+        things.extend(native.then_some(Thing::Native));
         things.extend(has_counts.then_some(Thing::NativeCounts));
         let iterations = self.iterations.unwrap_or_else(|| case.usual_iterations()).max(1);
         let times = case.measure(&things, iterations)?;
@@ -288,7 +316,7 @@ impl Bench {
         };
         let verified = case.verify(0)?;
         let time = times[0].median;
-        let native = of(Thing::Native);
+        let (native, against) = (of(Thing::Native), of(Thing::Call(1)));
         let bytes = if collective == Collective::Barrier { 0 } else { case.bytes() };
         let algbw = if time > 0.0 { bytes as f64 / time / 1e3 } else { 0.0 };
         Ok(Row {
@@ -304,8 +332,9 @@ impl Bench {
             p99_us: times[0].p99,
             native_us: native,
             native_counts_us: of(Thing::NativeCounts),
+            against_us: against,
             limit_us: of(Thing::Limit).unwrap_or(0.0),
-            ratio: native.map(|native| native / time),
+            ratio: native.or(against).map(|other| other / time),
             algbw_gbps: algbw,
             busbw_gbps: algbw * operation.bus_factor(ranks),
             iterations,
@@ -326,18 +355,19 @@ fn write_csv(path: &std::path::Path, rows: &[Row]) -> Result<()> {
         writeln!(
             file,
             "op,bytes,dtype,ranks,nodes,buffers,algorithm,time_us,p10_us,p99_us,native_us,\
-             native_counts_us,limit_us,ratio,algbw_gbps,busbw_gbps,iterations,verified"
+             native_counts_us,against_us,limit_us,ratio,algbw_gbps,busbw_gbps,iterations,verified"
         )?;
         for row in rows {
             let Row { op, bytes, dtype, ranks, nodes, buffers, algorithm, .. } = row;
             let Row { time_us, p10_us, p99_us, limit_us, iterations, verified, .. } = row;
             let (native, counts) = (text(row.native_us), text(row.native_counts_us));
+            let against = text(row.against_us);
             let (ratio, algbw, busbw) = (text(row.ratio), row.algbw_gbps, row.busbw_gbps);
             writeln!(
                 file,
                 "{op},{bytes},{dtype},{ranks},{nodes},{buffers},{algorithm},{time_us},{p10_us},\
-                 {p99_us},{native},{counts},{limit_us},{ratio},{algbw},{busbw},{iterations},\
-                 {verified}"
+                 {p99_us},{native},{counts},{against},{limit_us},{ratio},{algbw},{busbw},\
+                 {iterations},{verified}"
             )?;
         }
         Ok(())
@@ -355,7 +385,7 @@ fn print_row(row: &Row) {
         row.algorithm,
         row.time_us,
         row.p99_us,
-        number(row.native_us),
+        number(row.native_us.or(row.against_us)),
         number(row.native_counts_us),
         row.limit_us,
         number(row.ratio),

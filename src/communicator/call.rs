@@ -183,7 +183,7 @@ impl<T: Element> Handle<T> {
         Pending::start(
             &self.communicator,
             &self.call,
-            |shared| Ok(&self.variant(shared, false, site)?.prepared),
+            |shared| Ok(self.variant(shared, false, site)?.prepared.clone()),
             (input, output),
             site,
         )

@@ -55,7 +55,11 @@ impl Communicator {
         self.broadcast(&mut words, 0)?;
         let table = Table::parse(&String::from_utf8_lossy(bytemuck::cast_slice(&words)), &name)?;
         let table: &'static Table = Box::leak(Box::new(table));
-        let settings = Settings { table: Some(table), ..*self.settings() };
+        self.with_settings(Settings { table: Some(table), ..*self.settings() })
+    }
+
+    /// A communicator over the same ranks with other settings. Collective.
+    pub fn with_settings(&self, settings: Settings) -> Result<Communicator> {
         let context = self.context();
         let transport = context.transport.split(0, self.rank())?;
         let world_rank = context.world[self.rank()];
@@ -141,6 +145,7 @@ impl Communicator {
             plan: check_local(plan, &nothing, topology)?,
             shows_scratch: false,
             rides: false,
+            compares: self.settings().compares,
             signature: Signature::new(&call.problem, call.dtype, call.op, native.name()),
             name: format!("{}/{}", call.problem.collective.name(), native.name()),
             element_bytes: call.dtype.bytes(),

@@ -196,15 +196,8 @@ impl Communicator {
         input: impl Into<Source<'a, T>>,
         output: impl Into<Sink<'a, T>>,
     ) -> Result<()> {
-        let (input, ranks) = (input.into(), self.ranks());
-        if input.data.len() % ranks != 0 {
-            return Err(Error::input(format!(
-                "all_to_all: {} elements are no equal blocks for {ranks} ranks; use all_to_all_vec",
-                input.data.len()
-            )));
-        }
-        let counts = vec![input.data.len() / ranks; ranks * ranks];
-        let call = self.all_to_all_call::<T>(counts.into());
+        let input = input.into();
+        let call = self.all_to_all_even::<T>(input.data.len())?;
         self.run(&call, input, output.into(), Location::caller())
     }
 
@@ -235,6 +228,17 @@ impl Communicator {
         let mut output = vec![T::default(); from.iter().sum()];
         self.run(&call, Source::from(input), Sink::from(&mut output), Location::caller())?;
         Ok((output, from))
+    }
+
+    /// The call that exchanges blocks of one length, of `n` elements a rank in all.
+    pub(super) fn all_to_all_even<T: Element>(&self, n: usize) -> Result<Call> {
+        let ranks = self.ranks();
+        if !n.is_multiple_of(ranks) {
+            return Err(Error::input(format!(
+                "all_to_all: {n} elements are no equal blocks for {ranks} ranks; use all_to_all_vec"
+            )));
+        }
+        Ok(self.all_to_all_call::<T>(vec![n / ranks; ranks * ranks].into()))
     }
 
     fn all_to_all_call<T: Element>(&self, counts: Arc<[usize]>) -> Call {

@@ -5,7 +5,8 @@
 //! they do not match, ranks of a node get an error that names both calls, before any data moves.
 //!
 //! * `collectives`: the operations, one-shot, over plain slices or shared buffers.
-//! * `call`: a call prepared once and run many times; `pending`: started and waited for later.
+//! * `call`: a call prepared once and run many times; `pending`: started and waited for later;
+//!   `overlap`: started with borrowed buffers, inside a scope.
 //! * `choice`: which algorithm a call takes, and calls that the MPI library itself serves.
 //! * `groups`: splitting, grids, agreeing on an error.
 
@@ -15,6 +16,7 @@ mod collectives;
 mod contributions;
 mod fused;
 mod groups;
+mod overlap;
 mod pending;
 mod shared_vector;
 mod widen;
@@ -27,6 +29,7 @@ use std::time::Duration;
 
 pub use call::{AllGather, AllReduce, AnyCall, ReduceScatter};
 pub use groups::Grid;
+pub use overlap::{Overlap, Started};
 pub use pending::{Lent, Pending};
 pub use shared_vector::SharedVector;
 
@@ -62,6 +65,10 @@ pub struct Settings {
     pub piece_bytes: usize,
     /// Measurements by which algorithms are chosen, the same on all ranks.
     pub table: Option<&'static Table>,
+    /// Whether ranks compare what they call before data moves. Off only to measure what it costs:
+    /// without it, ranks that disagree hang or corrupt memory.
+    #[doc(hidden)]
+    pub compares: bool,
 }
 
 impl Default for Settings {
@@ -72,6 +79,7 @@ impl Default for Settings {
             ranks_per_node: None,
             piece_bytes: 1 << 20,
             table: None,
+            compares: true,
         }
     }
 }
@@ -313,6 +321,7 @@ impl Communicator {
             plan,
             shows_scratch,
             rides,
+            compares: self.settings().compares,
             signature: Signature::new(problem, call.dtype, call.op, row.name),
             name: format!("{}/{}", problem.collective.name(), row.name),
             element_bytes: bytes,

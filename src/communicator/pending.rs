@@ -9,9 +9,11 @@ use std::rc::Rc;
 
 use super::Communicator;
 use super::call::Call;
-use crate::element::Element;
+use crate::element::{Element, Op};
 use crate::error::{Error, Result};
 use crate::executor::{Prepared, Ticket};
+use crate::plan::Collective;
+use crate::sharding::Sharding;
 use crate::transport::frame::Buffers;
 use crate::transport::memory::{SharedBuffer, Sink, Source};
 
@@ -47,6 +49,29 @@ impl<T: Element> Lent<T> for SharedBuffer<T> {
     }
 }
 
+/// Starts a call. `None` if it is done already: a sum of 16-bit floats that runs in f32.
+///
+/// Whoever calls this keeps the buffers valid and untouched until `wait` or `give_up` of the
+/// executor has returned for the ticket.
+pub(super) fn start<T: Element>(
+    communicator: &Communicator,
+    call: &Call,
+    prepared: impl FnOnce([bool; 2]) -> Result<Rc<Prepared>>,
+    (input, output): (Source<'_, T>, Sink<'_, T>),
+    site: &'static Location<'static>,
+) -> Result<Option<Ticket>> {
+    call.check_lengths(communicator.rank(), input.data.len(), output.data.len())?;
+    let located = [input.located, output.located];
+    let shared = located.map(|l| l.key != 0);
+    if communicator.widens(call, shared)? {
+        return communicator.run(call, input, output, site).map(|()| None);
+    }
+    let prepared = prepared(shared)?;
+    let (input, output) = (bytemuck::cast_slice(input.data), bytemuck::cast_slice_mut(output.data));
+    let buffers = Buffers::separate(input, output);
+    communicator.context().start(&prepared, &buffers, located, site).map(Some)
+}
+
 /// A started call and its buffers.
 ///
 /// Dropping it waits for the call; if that fails, the call is given up and the communicator
@@ -62,10 +87,10 @@ pub struct Pending<T: Element, I: Lent<T>, O: Lent<T>> {
 }
 
 impl<T: Element, I: Lent<T>, O: Lent<T>> Pending<T, I, O> {
-    pub(super) fn start<'p>(
+    pub(super) fn start(
         communicator: &Communicator,
         call: &Call,
-        prepared: impl FnOnce([bool; 2]) -> Result<&'p Rc<Prepared>>,
+        prepared: impl FnOnce([bool; 2]) -> Result<Rc<Prepared>>,
         buffers: (I, O),
         site: &'static Location<'static>,
     ) -> Result<Self> {
@@ -76,21 +101,9 @@ impl<T: Element, I: Lent<T>, O: Lent<T>> Pending<T, I, O> {
             of: std::marker::PhantomData,
         };
         let Some((input, output)) = &mut pending.buffers else { return Ok(pending) };
-        let (input, output) = (input.source(), output.sink());
-        call.check_lengths(communicator.rank(), input.data.len(), output.data.len())?;
-        let located = [input.located, output.located];
-        if communicator.widens(call, located.map(|l| l.key != 0))? {
-            communicator.run(call, input, output, site)?;
-            return Ok(pending);
-        }
-        let prepared = prepared(located.map(|l| l.key != 0))?;
-        let buffers = Buffers::separate(
-            bytemuck::cast_slice(input.data),
-            bytemuck::cast_slice_mut(output.data),
-        );
         // The elements stay where they are, in `pending.buffers`, until `settle` has returned.
-        let ticket = communicator.context().start(prepared, &buffers, located, site)?;
-        pending.ticket = Some(ticket);
+        let lent = (input.source(), output.sink());
+        pending.ticket = start(communicator, call, prepared, lent, site)?;
         Ok(pending)
     }
 
@@ -123,5 +136,82 @@ impl<T: Element, I: Lent<T>, O: Lent<T>> Drop for Pending<T, I, O> {
     fn drop(&mut self) {
         // A failure has broken the communicator, which says so at its next call.
         let _ = self.settle();
+    }
+}
+
+impl Communicator {
+    /// Starts [`Communicator::reduce_scatter_by`]; the call owns its buffers. Collective.
+    #[track_caller]
+    pub fn start_reduce_scatter<T: Element, I: Lent<T>, O: Lent<T>>(
+        &self,
+        sharding: &Sharding,
+        input: I,
+        output: O,
+        op: Op,
+    ) -> Result<Pending<T, I, O>> {
+        let call = self.call::<T>(Collective::ReduceScatter, sharding, Some(op))?;
+        self.start_owned(call, input, output)
+    }
+
+    /// Starts [`Communicator::all_gather_by`]; the call owns its buffers. Collective.
+    #[track_caller]
+    pub fn start_all_gather<T: Element, I: Lent<T>, O: Lent<T>>(
+        &self,
+        sharding: &Sharding,
+        input: I,
+        output: O,
+    ) -> Result<Pending<T, I, O>> {
+        let call = self.call::<T>(Collective::AllGather, sharding, None)?;
+        self.start_owned(call, input, output)
+    }
+
+    /// Starts [`Communicator::all_reduce`]; the call owns its buffers. Collective.
+    #[track_caller]
+    pub fn start_all_reduce<T: Element, I: Lent<T>, O: Lent<T>>(
+        &self,
+        input: I,
+        output: O,
+        op: Op,
+    ) -> Result<Pending<T, I, O>> {
+        let sharding = Sharding::even(input.source().data.len(), self.ranks());
+        let call = self.call::<T>(Collective::AllReduce, &sharding, Some(op))?;
+        self.start_owned(call, input, output)
+    }
+
+    /// Starts [`Communicator::broadcast`]; the call owns its buffer, the second of the two that
+    /// [`Pending::wait`] gives back. Collective.
+    #[track_caller]
+    pub fn start_broadcast<T: Element, O: Lent<T>>(
+        &self,
+        mut buffer: O,
+        root: usize,
+    ) -> Result<Pending<T, Vec<T>, O>> {
+        let sharding = Sharding::even(buffer.sink().data.len(), self.ranks());
+        let call = self.call::<T>(Collective::Broadcast { root }, &sharding, None)?;
+        self.start_owned(call, Vec::new(), buffer)
+    }
+
+    /// Starts [`Communicator::all_to_all`]; the call owns its buffers. Collective.
+    #[track_caller]
+    pub fn start_all_to_all<T: Element, I: Lent<T>, O: Lent<T>>(
+        &self,
+        input: I,
+        output: O,
+    ) -> Result<Pending<T, I, O>> {
+        let call = self.all_to_all_even::<T>(input.source().data.len())?;
+        self.start_owned(call, input, output)
+    }
+
+    #[track_caller]
+    fn start_owned<T: Element, I: Lent<T>, O: Lent<T>>(
+        &self,
+        call: Call,
+        input: I,
+        output: O,
+    ) -> Result<Pending<T, I, O>> {
+        let site = Location::caller();
+        let call = Call { may_block: false, ..call };
+        let prepared = |shared| Ok(self.prepared(&call, shared, site)?.prepared);
+        Pending::start(self, &call, prepared, (input, output), site)
     }
 }

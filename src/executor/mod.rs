@@ -335,6 +335,8 @@ pub struct Prepared {
     pub shows_scratch: bool,
     /// Whether the workspace is so small that it rides on the flag lines.
     pub rides: bool,
+    /// Whether signatures are compared at the first meet.
+    pub compares: bool,
 }
 
 impl Prepared {
@@ -353,7 +355,12 @@ impl Prepared {
 
     /// Arrives at the first meet of a call, with what peers must know.
     fn arrive(&self, lane: &Lane, located: [Located; 2], site: &'static Location<'static>) {
-        signature::note_site(lane, site);
+        if !self.compares && self.reads_peers == [false; 2] {
+            return lane.arrive();
+        }
+        if self.compares {
+            signature::note_site(lane, site);
+        }
         if self.rides {
             // The other words of the line hold elements already.
             lane.arrive_with(&self.signature.to_words());
@@ -374,7 +381,8 @@ impl Prepared {
         if self.rides || place.has_scratch(self.scratch_bytes()) {
             return Ok(());
         }
-        self.arrive(place, [Located::default(); 2], site);
+        signature::note_site(place, site);
+        place.arrive_with(&self.signature.to_words());
         context.wait_for_meet(lane, &self.name)?;
         // The call that this prepares is the next one.
         let call = context.calls() + 1;

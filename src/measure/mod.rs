@@ -12,9 +12,10 @@ pub mod machine;
 use std::time::Instant;
 
 use crate::communicator::{AnyCall, Communicator};
-use crate::element::{Element, Op};
+use crate::element::{DType, Element, Op};
 use crate::error::Result;
 use crate::plan::{Collective, Problem};
+use crate::reduce;
 use crate::select::bytes_of;
 use crate::sharding::Sharding;
 use crate::transport::memory::{SharedBuffer, Sink, Source};
@@ -32,7 +33,8 @@ const WARM_UP: usize = 2;
 pub enum Thing {
     /// A prepared call of ours, by its number.
     Call(usize),
-    /// The bare collective of the MPI library; for reduce_scatter `MPI_Reduce_scatter_block`.
+    /// The bare collective of the MPI library; for reduce_scatter `MPI_Reduce_scatter_block`. Sums
+    /// of 16-bit floats, which MPI does not know, are converted to f32 and back.
     Native,
     /// `MPI_Reduce_scatter` with counts.
     NativeCounts,
@@ -91,6 +93,8 @@ pub struct Case<'a, T: Element> {
     shared_input: Option<SharedBuffer<T>>,
     shared_output: Option<SharedBuffer<T>>,
     native_output: Vec<T>,
+    /// Input and output of a native call in f32, for 16-bit floats.
+    wide: [Vec<f32>; 2],
     limit: Limit<T>,
     counts: Vec<usize>,
 }
@@ -104,6 +108,17 @@ impl<'a, T: Element> Case<'a, T> {
         algorithms: &[Option<&'static str>],
         shared: bool,
     ) -> Result<Self> {
+        let calls: Vec<_> = algorithms.iter().map(|&name| (c, name)).collect();
+        Case::of_calls(c, problem, &calls, shared)
+    }
+
+    /// [`Case::new`] where each call may be one of a communicator with other settings.
+    pub fn of_calls(
+        c: &'a Communicator,
+        problem: Problem,
+        calls: &[(&Communicator, Option<&'static str>)],
+        shared: bool,
+    ) -> Result<Self> {
         let (rank, ranks) = (c.rank(), c.ranks());
         let op = problem.collective.reduces().then_some(Op::Sum);
         let (input, output) = (problem.input_len(rank), problem.output_len(rank));
@@ -111,7 +126,9 @@ impl<'a, T: Element> Case<'a, T> {
             Collective::AllToAll => input,
             _ => problem.sharding.n(),
         };
-        let calls = algorithms.iter().map(|&name| c.prepare_any::<T>(&problem, name, op)).collect();
+        let calls = calls.iter().map(|(c, name)| c.prepare_any::<T>(&problem, *name, op)).collect();
+        let half = T::DTYPE.is_half() && problem.collective.reduces();
+        let wide = |n: usize| vec![0.0; if half { n } else { 0 }];
         let (shared_input, shared_output) = match shared {
             true => (Some(c.shared(input)?), Some(c.shared(output)?)),
             false => (None, None),
@@ -125,6 +142,7 @@ impl<'a, T: Element> Case<'a, T> {
             shared_input,
             shared_output,
             native_output: vec![T::default(); output],
+            wide: [wide(input), wide(output)],
             limit: Limit::new(problem.collective, n, ranks),
             counts: (0..ranks).map(|r| problem.sharding.count(r)).collect(),
             problem,
@@ -224,12 +242,27 @@ impl<'a, T: Element> Case<'a, T> {
 
     /// Whether the MPI library has this collective for these elements.
     pub fn has_native(&self) -> bool {
-        let half = T::DTYPE.is_half() && self.problem.collective.reduces();
-        self.c.native().is_some() && !half
+        self.c.native().is_some() && !self.is_converted()
+    }
+
+    /// Whether the library's call needs elements converted to f32.
+    fn is_converted(&self) -> bool {
+        T::DTYPE.is_half() && self.problem.collective.reduces()
     }
 
     fn native(&mut self) -> Result<()> {
         let Some(native) = self.c.native() else { return Ok(()) };
+        if self.is_converted() {
+            let [wide_input, wide_output] = &mut self.wide;
+            reduce::widen(&self.input, wide_input);
+            let (i, o) = (bytemuck::cast_slice(wide_input), bytemuck::cast_slice_mut(wide_output));
+            match self.problem.collective {
+                Collective::ReduceScatter => native.reduce_scatter_block(i, o, DType::F32, Op::Sum),
+                _ => native.all_reduce(i, o, DType::F32, Op::Sum),
+            }?;
+            reduce::narrow(wide_output, &mut self.native_output);
+            return Ok(());
+        }
         let (i, o) =
             (bytemuck::cast_slice(&self.input), bytemuck::cast_slice_mut(&mut self.native_output));
         match self.problem.collective {

@@ -1,9 +1,9 @@
 //! What a model and the optimizer know of each other: the list of parameters, where the model reads
 //! their values, and where its backward pass writes gradients.
 //!
-//! Parameters are numbered in registration order: the first layer first. A backward pass makes their
-//! gradients ready about in reverse, and the buffers are laid out in reverse, so that the first
-//! bucket is complete while most of the backward pass is still to come.
+//! Parameters are numbered in registration order: the first layer first. A backward pass makes
+//! their gradients ready about in reverse, and the buffers are laid out in reverse, so that the
+//! first bucket is complete while most of the backward pass is still to come.
 
 use crate::error::Result;
 

@@ -95,7 +95,62 @@ fn started(c: &Communicator, found: &mut Found) -> Result<()> {
         fine &= pending.wait()?.1 == [last as f64, k as f64, 0.0];
     }
     found.expect(fine, "twelve started calls, waited for from last to first");
+    found.expect(started_once(c)?, "one started call of each kind");
+    found.expect(borrowed(c)?, "started calls that borrow their buffers");
     Ok(())
+}
+
+/// What block `to` of rank `from` holds.
+fn block(from: usize, to: usize) -> [u64; 2] {
+    [(100 * from + to) as u64, (from * to) as u64]
+}
+
+fn started_once(c: &Communicator) -> Result<bool> {
+    let (rank, ranks) = (c.rank(), c.ranks());
+    let sharding = Sharding::even(ranks + 1, ranks);
+    let own = sharding.range(rank);
+    let whole: Vec<u64> = (0..=ranks as u64).collect();
+    let all: Vec<u64> = whole.iter().map(|i| i * ranks as u64).collect();
+    let blocks: Vec<u64> = (0..ranks).flat_map(|to| block(rank, to)).collect();
+    let scatter = c.start_reduce_scatter(&sharding, whole.clone(), vec![0; own.len()], Op::Sum)?;
+    let gather = c.start_all_gather(&sharding, whole[own.clone()].to_vec(), vec![0; ranks + 1])?;
+    let reduce = c.start_all_reduce(whole.clone(), vec![0; ranks + 1], Op::Sum)?;
+    let root = ranks - 1;
+    let cast =
+        c.start_broadcast(if rank == root { whole.clone() } else { vec![0; ranks + 1] }, root)?;
+    let exchange = c.start_all_to_all(blocks, vec![0; 2 * ranks])?;
+    let exchanged: Vec<u64> = (0..ranks).flat_map(|from| block(from, rank)).collect();
+    Ok(exchange.wait()?.1 == exchanged
+        && cast.wait()?.1 == whole
+        && reduce.wait()?.1 == all
+        && gather.wait()?.1 == whole
+        && scatter.wait()?.1 == all[own])
+}
+
+fn borrowed(c: &Communicator) -> Result<bool> {
+    let (rank, ranks) = (c.rank(), c.ranks());
+    let sharding = Sharding::even(ranks + 1, ranks);
+    let own = sharding.range(rank);
+    let whole: Vec<u64> = (0..=ranks as u64).collect();
+    let all: Vec<u64> = whole.iter().map(|i| i * ranks as u64).collect();
+    let blocks: Vec<u64> = (0..ranks).flat_map(|to| block(rank, to)).collect();
+    let exchanged: Vec<u64> = (0..ranks).flat_map(|from| block(from, rank)).collect();
+    let (mut shard, mut gathered) = (vec![0; own.len()], vec![0; ranks + 1]);
+    let (mut reduced, mut received) = (vec![0; ranks + 1], vec![0; 2 * ranks]);
+    let mut cast = if rank == 0 { whole.clone() } else { vec![0; ranks + 1] };
+    let fine = c.overlap(|scope| {
+        let gather = scope.start_all_gather(&sharding, &whole[own.clone()], &mut gathered)?;
+        // The scope ends these.
+        let _scatter = scope.start_reduce_scatter(&sharding, &whole, &mut shard, Op::Sum)?;
+        let _reduce = scope.start_all_reduce(&whole, &mut reduced, Op::Sum)?;
+        let _cast = scope.start_broadcast(&mut cast, 0)?;
+        let mut exchange = scope.start_all_to_all(&blocks, &mut received)?;
+        while !exchange.test()? {
+            std::thread::yield_now();
+        }
+        Ok(exchange.wait()? == exchanged && gather.wait()? == whole)
+    })?;
+    Ok(fine && shard == all[own] && gathered == whole && reduced == all && cast == whole)
 }
 
 fn shared_vector(c: &Communicator, found: &mut Found) -> Result<()> {
