@@ -16,9 +16,9 @@
 //! # Ok::<(), rankwise::error::Error>(())
 //! ```
 //!
-//! As with `std::thread::scope`, nothing the closure does, forgetting a handle included, lets a call
-//! outlive the scope: it waits for all of them before it returns, and gives them up if the closure
-//! panics.
+//! As with `std::thread::scope`, nothing the closure does, forgetting a handle included, lets a
+//! call outlive the scope: it waits for all of them before it returns, and gives them up if the
+//! closure panics.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;

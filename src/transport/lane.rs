@@ -276,8 +276,8 @@ impl Lane {
         capacity
     }
 
-    /// Takes the free words of the lines of the next meet as workspace: their start on every rank of
-    /// the node, and their size.
+    /// Takes the free words of the lines of the next meet as workspace: their start on every rank
+    /// of the node, and their size.
     ///
     /// What this rank writes there before it arrives is read by peers between that meet and their
     /// next one. This rank writes the same line again only for the meet after that one, which it
