@@ -13,8 +13,9 @@ use super::partition::{GRAIN, Partition};
 use super::rows::Rows;
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::reduce::blocked::{BlockedRows, Csr};
 use crate::reduce::exact::ExactSum;
-use crate::reduce::gather::{GatherRows, LANES, Precision, Real};
+use crate::reduce::gather::{BadIndex, GatherRows, LANES, Precision, Real};
 use crate::sharding::Sharding;
 
 const _: () = assert!(GRAIN == LANES, "a block of sums is a block of the gathers");
@@ -52,7 +53,7 @@ impl Spread {
 /// The own part of the iteration.
 #[derive(Debug)]
 pub(super) struct State<P: Precision> {
-    rows: GatherRows<P>,
+    rows: Layout<P>,
     /// The rank of each own node.
     x: Vec<P::Sum>,
     /// α/W of each own node, 0 for dangling ones.
@@ -103,7 +104,7 @@ impl<P: Precision> State<P> {
         options: &PageRankOptions,
         given: &Distributions,
     ) -> Result<Self> {
-        let rows = gather_rows(&graph.rows, graph.sharding.n())?;
+        let rows = Layout::new(&graph.rows, graph.sharding.n())?;
         let start = Spread::new(given.start.as_ref(), graph);
         let scale = graph
             .out_weights
@@ -130,7 +131,7 @@ impl<P: Precision> State<P> {
         };
         Ok(State {
             x: (0..scale.len()).map(|i| P::Sum::from_f64(start.at(i))).collect(),
-            tasks: tasks(&rows),
+            tasks: rows.tasks(),
             rows,
             scale,
             alpha: options.alpha,
@@ -209,12 +210,24 @@ impl<P: Precision> State<P> {
         let mut sums = StepSums::new();
         let mut row_sums = [P::Sum::default(); LANES];
         let first = task.nodes.start;
+        let mut all_sums = Vec::new();
+        if let Layout::Blocked(rows) = &self.rows {
+            let height = rows.height();
+            all_sums.resize(task.nodes.len(), P::Sum::default());
+            let windows = first / height..task.nodes.end.div_ceil(height);
+            rows.sums(windows, contributions, &mut all_sums);
+        }
         let blocks = task.x.chunks_mut(GRAIN).zip(task.contributions.chunks_mut(GRAIN));
         for (i, (x, next)) in blocks.enumerate() {
             let at = first + i * GRAIN;
             let base = self.base(at, x.len(), dangling);
             let scale = &self.scale[at..at + x.len()];
-            self.rows.sums(at / GRAIN, contributions, &mut row_sums);
+            match &self.rows {
+                Layout::Whole(rows) => rows.sums(at / GRAIN, contributions, &mut row_sums),
+                Layout::Blocked(_) => {
+                    row_sums[..x.len()].copy_from_slice(&all_sums[i * GRAIN..][..x.len()]);
+                }
+            }
             let (mut dangling, mut residual) = (0.0, 0.0);
             for i in 0..x.len() {
                 let new = row_sums[i] + base[i];
@@ -234,30 +247,65 @@ impl<P: Precision> State<P> {
     }
 }
 
+/// The incoming edges, laid out for the sums over them.
+#[derive(Debug)]
+enum Layout<P: Precision> {
+    /// Row after row: the contributions of all nodes fit in the caches.
+    Whole(GatherRows<P>),
+    /// By blocks of sources: they do not.
+    Blocked(BlockedRows<P>),
+}
+
+impl<P: Precision> Layout<P> {
+    fn new(rows: &Rows, n: usize) -> Result<Self> {
+        // The number of nodes decides, so all ranks take the same way, with the same bits.
+        let built = if BlockedRows::<P>::pays(n) {
+            let Rows { offsets, sources, weights, .. } = rows;
+            BlockedRows::build(n, Csr { offsets, sources, weights }).map(Layout::Blocked)
+        } else {
+            gather_rows(rows, n).map(Layout::Whole)
+        };
+        built.map_err(|_| Error::internal("an edge leaves the nodes of the graph"))
+    }
+
+    /// Cuts the own nodes into tasks: whole blocks of gathers of about 2¹⁶ edges, or, since every
+    /// task walks through all blocks of sources, as few windows as keep the threads busy.
+    fn tasks(&self) -> Sharding {
+        let (prefix, grain, rows, tasks) = match self {
+            Layout::Whole(rows) => {
+                let prefix: Vec<u64> =
+                    rows.prefix().into_iter().zip(0..).map(|(at, block)| at + 64 * block).collect();
+                let cost = prefix.last().copied().unwrap_or(0);
+                (prefix, GRAIN, rows.rows(), (cost >> 16) as usize + 1)
+            }
+            Layout::Blocked(rows) => {
+                let threads = rayon::current_num_threads();
+                let tasks = if threads == 1 { 1 } else { 3 * threads };
+                (rows.prefix(), rows.height(), rows.rows(), tasks.clamp(1, rows.windows().max(1)))
+            }
+        };
+        let cuts = Sharding::balanced(&prefix, tasks, 1);
+        let ends = (0..cuts.ranks()).map(|task| (cuts.range(task).end * grain).min(rows));
+        let counts: Vec<usize> =
+            ends.scan(0, |start, end| Some(end - std::mem::replace(start, end))).collect();
+        Sharding::from_counts(&counts)
+    }
+}
+
 /// The incoming edges in the layout of the gathers.
-fn gather_rows<P: Precision>(rows: &Rows, n: usize) -> Result<GatherRows<P>> {
+fn gather_rows<P: Precision>(
+    rows: &Rows,
+    n: usize,
+) -> std::result::Result<GatherRows<P>, BadIndex> {
     let lengths: Vec<u32> = rows.offsets.windows(2).map(|row| (row[1] - row[0]) as u32).collect();
     let weighted = !rows.weights.is_empty();
-    let built = GatherRows::build(n, &lengths, weighted, |row, sources, weights| {
+    GatherRows::build(n, &lengths, weighted, |row, sources, weights| {
         let row = rows.offsets[row]..rows.offsets[row + 1];
         sources.extend_from_slice(&rows.sources[row.clone()]);
         if weighted {
             weights.extend_from_slice(&rows.weights[row]);
         }
-    });
-    built.map_err(|_| Error::internal("an edge leaves the nodes of the graph"))
-}
-
-/// Cuts rows into tasks of about 2¹⁶ edges, at multiples of the grain.
-fn tasks<P: Precision>(rows: &GatherRows<P>) -> Sharding {
-    let prefix: Vec<u64> =
-        rows.prefix().into_iter().zip(0..).map(|(at, block)| at + 64 * block).collect();
-    let cost = prefix.last().copied().unwrap_or(0);
-    let blocks = Sharding::balanced(&prefix, (cost >> 16) as usize + 1, 1);
-    let ends = (0..blocks.ranks()).map(|task| (blocks.range(task).end * GRAIN).min(rows.rows()));
-    let counts: Vec<usize> =
-        ends.scan(0, |start, end| Some(end - std::mem::replace(start, end))).collect();
-    Sharding::from_counts(&counts)
+    })
 }
 
 #[cfg(test)]
@@ -270,7 +318,7 @@ mod tests {
     fn tasks_are_whole_blocks() {
         let keys: Vec<u64> = (0..300_000u32).map(|i| key(i % 777, i * 7919 % 5003)).collect();
         let rows = Rows::build(0..5003, &keys, &[], Duplicates::Sum);
-        let tasks = tasks(&gather_rows::<Double>(&rows, 5003).unwrap());
+        let tasks = Layout::<Double>::new(&rows, 5003).unwrap().tasks();
         assert_eq!((tasks.n(), tasks.ranks()), (5003, 5));
         for task in 0..5 {
             assert_eq!(tasks.range(task).start % GRAIN, 0);

@@ -133,6 +133,15 @@ pub struct Block<'r, P: Precision> {
     lengths: &'r [u32],
 }
 
+/// A block of rows that lie along, for loops outside this file.
+pub(super) fn along<'r, P: Precision>(
+    entries: &'r [u32],
+    weights: &'r [P::Sum],
+    lengths: &'r [u32; LANES],
+) -> Block<'r, P> {
+    Block { entries, weights, place: Place { at: 0, steps: 0, full: 0, along: 0 }, lengths }
+}
+
 /// Where a block is stored, and how.
 #[derive(Clone, Copy, Debug)]
 struct Place {

@@ -10,6 +10,7 @@
 
 #![allow(unsafe_code)] // raw slices of several ranks meet here; see `ReduceFn`
 
+pub mod blocked;
 pub mod exact;
 pub mod gather;
 mod kernels;

@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Parts;
+use super::huge_pages::{self, HUGE_PAGE};
 use crate::element::Element;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -304,20 +305,20 @@ unsafe impl Sync for Allocation {}
 impl Allocation {
     pub(in crate::transport) fn new(bytes: usize, ranks: usize) -> Result<Self> {
         const PAGE: usize = 4096;
-        const HUGE_PAGE: usize = 2 << 20;
         let too_large = || Error::input(format!("{bytes} bytes of shared memory are too many"));
         let align = if bytes >= HUGE_PAGE { HUGE_PAGE } else { PAGE };
         let stride = bytes.max(1).checked_next_multiple_of(align).ok_or_else(too_large)?;
         let size = stride.checked_mul(ranks).ok_or_else(too_large)?;
         let layout = Layout::from_size_align(size, align).map_err(|_| too_large())?;
-        // SAFETY: the layout has a size above zero.
-        let at = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or_else(|| {
+        let at = if align == HUGE_PAGE {
+            huge_pages::map(size)
+        } else {
+            // SAFETY: the layout has a size above zero.
+            NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })
+        };
+        let at = at.ok_or_else(|| {
             Error::new(ErrorKind::Failed, format!("no memory for {size} bytes of shared buffers"))
         })?;
-        if align == HUGE_PAGE {
-            // SAFETY: the range was just allocated; the call is a hint whose failure is harmless.
-            unsafe { libc::madvise(at.as_ptr().cast(), size, libc::MADV_HUGEPAGE) };
-        }
         Ok(Allocation { at, layout, stride })
     }
 
@@ -343,7 +344,13 @@ impl Allocation {
 
 impl Drop for Allocation {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout, and dropped once.
-        unsafe { std::alloc::dealloc(self.at.as_ptr(), self.layout) };
+        // SAFETY: `new` mapped or allocated it by its alignment; nobody uses it after the drop.
+        unsafe {
+            if self.layout.align() == HUGE_PAGE {
+                huge_pages::unmap(self.at, self.layout.size());
+            } else {
+                std::alloc::dealloc(self.at.as_ptr(), self.layout);
+            }
+        }
     }
 }

@@ -12,6 +12,7 @@
 #![allow(unsafe_code)] // raw memory that peers read: the reason for this layer
 
 pub mod frame;
+pub mod huge_pages;
 pub mod lane;
 pub(crate) mod lent;
 pub mod memory;
