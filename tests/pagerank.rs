@@ -160,6 +160,20 @@ fn generated_graphs_are_ranked_without_a_file() {
     assert!(error.message.contains("generated graphs have none"), "{error}");
 }
 
+/// A million nodes: their contributions are gathered by blocks of sources.
+#[test]
+fn a_graph_beyond_the_caches_has_the_same_bits_on_any_ranks() {
+    let options = PageRankOptions { stop: Stop::L1, tolerance: 1e-4, ..Default::default() };
+    let job = PageRankJob { options, undirected: true, top: 50, ..PageRankJob::new("kron:20:1") };
+    let expected = run_on(1, &job).unwrap();
+    assert_eq!(expected.vertices, 1 << 20);
+    for ranks in [2, 3] {
+        let found = run_on(ranks, &job).unwrap();
+        assert_eq!((found.iterations, &found.top), (expected.iterations, &expected.top), "{ranks}");
+        assert_eq!(found.residual.to_bits(), expected.residual.to_bits(), "{ranks} ranks");
+    }
+}
+
 /// A file of node values.
 fn values(text: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
