@@ -51,6 +51,39 @@ impl Call {
         ))
         .on_rank(rank))
     }
+
+    /// Compares the buffer of a call in place with the problem.
+    pub(super) fn check_whole(&self, rank: usize, len: usize) -> Result<()> {
+        let needed = self.problem.input_len(rank).max(self.problem.output_len(rank));
+        if len == needed {
+            return Ok(());
+        }
+        let name = self.problem.collective.name();
+        let what =
+            format!("{name} in place: the buffer has {len} elements; this rank needs {needed}");
+        Err(Error::input(what).on_rank(rank))
+    }
+
+    /// Input and output of a call in place: one is the whole buffer, the other lies in it.
+    pub(super) fn in_place<'a, T: Element>(
+        &self,
+        rank: usize,
+        whole: Sink<'a, T>,
+    ) -> (Buffers<'a>, [Located; 2]) {
+        let (input, output) = (self.problem.input_len(rank), self.problem.output_len(rank));
+        let start = self.problem.overlap(rank).unwrap_or(0);
+        let bytes = size_of::<T>();
+        let inner =
+            Located { key: whole.located.key, offset: whole.located.offset + start * bytes };
+        let data: &mut [u8] = bytemuck::cast_slice_mut(whole.data);
+        if input < output {
+            let range = start * bytes..(start + input) * bytes;
+            (Buffers::input_in_output(data, range), [inner, whole.located])
+        } else {
+            let range = start * bytes..(start + output) * bytes;
+            (Buffers::output_in_input(data, range), [whole.located, inner])
+        }
+    }
 }
 
 impl Communicator {
@@ -94,32 +127,11 @@ impl Communicator {
         whole: Sink<'_, T>,
         site: &'static Location<'static>,
     ) -> Result<()> {
-        let rank = self.rank();
-        let (input, output) = (call.problem.input_len(rank), call.problem.output_len(rank));
-        if whole.data.len() != input.max(output) {
-            return Err(Error::input(format!(
-                "{} in place: the buffer has {} elements; this rank needs {}",
-                call.problem.collective.name(),
-                whole.data.len(),
-                input.max(output)
-            ))
-            .on_rank(rank));
-        }
+        call.check_whole(self.rank(), whole.data.len())?;
         if self.widens(call, [whole.located.key != 0; 2])? {
             return widen::run_in_place(self, call, whole, site);
         }
-        let start = call.problem.overlap(rank).unwrap_or(0);
-        let bytes = size_of::<T>();
-        let inner =
-            Located { key: whole.located.key, offset: whole.located.offset + start * bytes };
-        let data: &mut [u8] = bytemuck::cast_slice_mut(whole.data);
-        let (buffers, located) = if input < output {
-            let range = start * bytes..(start + input) * bytes;
-            (Buffers::input_in_output(data, range), [inner, whole.located])
-        } else {
-            let range = start * bytes..(start + output) * bytes;
-            (Buffers::output_in_input(data, range), [whole.located, inner])
-        };
+        let (buffers, located) = call.in_place(self.rank(), whole);
         let ready = self.prepared(call, located.map(|l| l.key != 0), site)?;
         self.context().run(&ready.prepared, buffers, located, site)
     }

@@ -64,7 +64,19 @@ impl Communicator {
                 result
             })
             .collect();
-        let pieces = self.send_to_owners(sharding, &partials)?;
+        self.reduce_scatter_partials(sharding, &held, &partials, op)
+    }
+
+    /// [`Communicator::reduce_scatter_contributions`] of which this rank has combined what it can:
+    /// one vector for each of [`subtrees`] of its part of `held`. Collective.
+    pub(crate) fn reduce_scatter_partials<T: Element>(
+        &self,
+        sharding: &Sharding,
+        held: &Sharding,
+        partials: &[Vec<T>],
+        op: Op,
+    ) -> Result<Vec<T>> {
+        let pieces = self.send_to_owners(sharding, partials)?;
         let trees: Vec<Range<usize>> =
             (0..self.ranks()).flat_map(|rank| subtrees(held.n(), held.range(rank))).collect();
         let mut parts = trees.into_iter().zip(pieces).collect::<Vec<_>>().into_iter().peekable();
@@ -97,8 +109,27 @@ fn middle(tree: &Range<usize>) -> usize {
     tree.start + tree.len().next_power_of_two() / 2
 }
 
+/// Whether `left` and `right`, which follow each other, are the two halves of a subtree of the
+/// canonical tree over `n` leaves.
+pub(crate) fn are_halves(n: usize, left: &Range<usize>, right: &Range<usize>) -> bool {
+    let mut tree = 0..n;
+    loop {
+        if tree.len() < 2 || left.end != right.start {
+            return false;
+        }
+        let middle = middle(&tree);
+        if (tree.start, tree.end) == (left.start, right.end) {
+            return middle == left.end;
+        }
+        tree = if right.end <= middle { tree.start..middle } else { middle..tree.end };
+        if left.start < tree.start || right.end > tree.end {
+            return false;
+        }
+    }
+}
+
 /// The largest subtrees of the canonical tree over `n` leaves that lie wholly in `own`, in order.
-fn subtrees(n: usize, own: Range<usize>) -> Vec<Range<usize>> {
+pub(crate) fn subtrees(n: usize, own: Range<usize>) -> Vec<Range<usize>> {
     fn visit(tree: Range<usize>, own: &Range<usize>, found: &mut Vec<Range<usize>>) {
         if tree.end <= own.start || own.end <= tree.start || tree.is_empty() {
             return;
@@ -155,5 +186,27 @@ mod tests {
         }
         assert_eq!(subtrees(8, 3..8), [3..4, 4..8]);
         assert_eq!(subtrees(8, 2..8), [2..4, 4..8]);
+    }
+
+    #[test]
+    fn adding_one_leaf_after_another_ends_with_the_subtrees() {
+        for n in 1..=40 {
+            for start in 0..n {
+                for end in start + 1..=n {
+                    let mut stack: Vec<Range<usize>> = Vec::new();
+                    for leaf in start..end {
+                        stack.push(leaf..leaf + 1);
+                        while let [.., left, right] = &stack[..]
+                            && are_halves(n, left, right)
+                        {
+                            let whole = left.start..right.end;
+                            stack.truncate(stack.len() - 2);
+                            stack.push(whole);
+                        }
+                    }
+                    assert_eq!(stack, subtrees(n, start..end), "{n} leaves");
+                }
+            }
+        }
     }
 }

@@ -13,7 +13,7 @@
 mod call;
 mod choice;
 mod collectives;
-mod contributions;
+pub(crate) mod contributions;
 mod fused;
 mod groups;
 mod overlap;
@@ -30,7 +30,7 @@ use std::time::Duration;
 pub use call::{AllGather, AllReduce, AnyCall, ReduceScatter};
 pub use groups::Grid;
 pub use overlap::{Overlap, Started};
-pub use pending::{Lent, Pending};
+pub use pending::{Lent, Pending, Storage};
 pub use shared_vector::SharedVector;
 
 use crate::element::Element;

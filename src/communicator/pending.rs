@@ -27,8 +27,52 @@ pub trait Lent<T: Element>: sealed::Sealed {
 
 mod sealed {
     pub trait Sealed {}
+    impl<T: crate::element::Element> Sealed for super::Storage<T> {}
     impl<T> Sealed for Vec<T> {}
     impl<T: crate::element::Element> Sealed for crate::transport::memory::SharedBuffer<T> {}
+}
+
+/// A buffer that is node-shared memory or not.
+#[derive(Debug)]
+pub enum Storage<T: Element> {
+    /// Of this rank alone.
+    Private(Vec<T>),
+    /// Read in place by the ranks of the node.
+    Shared(SharedBuffer<T>),
+}
+
+impl<T: Element> std::ops::Deref for Storage<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        match self {
+            Storage::Private(buffer) => buffer,
+            Storage::Shared(buffer) => buffer,
+        }
+    }
+}
+
+impl<T: Element> std::ops::DerefMut for Storage<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        match self {
+            Storage::Private(buffer) => buffer,
+            Storage::Shared(buffer) => buffer,
+        }
+    }
+}
+
+impl<T: Element> Lent<T> for Storage<T> {
+    fn source(&self) -> Source<'_, T> {
+        match self {
+            Storage::Private(buffer) => buffer.into(),
+            Storage::Shared(buffer) => buffer.into(),
+        }
+    }
+    fn sink(&mut self) -> Sink<'_, T> {
+        match self {
+            Storage::Private(buffer) => buffer.into(),
+            Storage::Shared(buffer) => buffer.into(),
+        }
+    }
 }
 
 impl<T: Element> Lent<T> for Vec<T> {
@@ -69,6 +113,22 @@ pub(super) fn start<T: Element>(
     let prepared = prepared(shared)?;
     let (input, output) = (bytemuck::cast_slice(input.data), bytemuck::cast_slice_mut(output.data));
     let buffers = Buffers::separate(input, output);
+    communicator.context().start(&prepared, &buffers, located, site).map(Some)
+}
+
+/// [`start`] of a call in place.
+fn start_in_place<T: Element>(
+    communicator: &Communicator,
+    call: &Call,
+    whole: Sink<'_, T>,
+    site: &'static Location<'static>,
+) -> Result<Option<Ticket>> {
+    call.check_whole(communicator.rank(), whole.data.len())?;
+    if communicator.widens(call, [whole.located.key != 0; 2])? {
+        return communicator.run_in_place(call, whole, site).map(|()| None);
+    }
+    let (buffers, located) = call.in_place(communicator.rank(), whole);
+    let prepared = communicator.prepared(call, located.map(|l| l.key != 0), site)?.prepared;
     communicator.context().start(&prepared, &buffers, located, site).map(Some)
 }
 
@@ -163,6 +223,51 @@ impl Communicator {
     ) -> Result<Pending<T, I, O>> {
         let call = self.call::<T>(Collective::AllGather, sharding, None)?;
         self.start_owned(call, input, output)
+    }
+
+    /// Starts [`Communicator::reduce_scatter_in_place`]; the call owns its buffer, the second of the
+    /// two that [`Pending::wait`] gives back. Collective.
+    #[track_caller]
+    pub fn start_reduce_scatter_in_place<T: Element, O: Lent<T>>(
+        &self,
+        sharding: &Sharding,
+        buffer: O,
+        op: Op,
+    ) -> Result<Pending<T, Vec<T>, O>> {
+        let call = self.call::<T>(Collective::ReduceScatter, sharding, Some(op))?;
+        self.start_owned_in_place(call, buffer)
+    }
+
+    /// Starts [`Communicator::all_gather_in_place`]; the call owns its buffer, the second of the two
+    /// that [`Pending::wait`] gives back. Collective.
+    #[track_caller]
+    pub fn start_all_gather_in_place<T: Element, O: Lent<T>>(
+        &self,
+        sharding: &Sharding,
+        buffer: O,
+    ) -> Result<Pending<T, Vec<T>, O>> {
+        let call = self.call::<T>(Collective::AllGather, sharding, None)?;
+        self.start_owned_in_place(call, buffer)
+    }
+
+    #[track_caller]
+    fn start_owned_in_place<T: Element, O: Lent<T>>(
+        &self,
+        mut call: Call,
+        buffer: O,
+    ) -> Result<Pending<T, Vec<T>, O>> {
+        (call.problem.in_place, call.may_block) = (true, false);
+        let mut pending = Pending {
+            communicator: self.clone(),
+            ticket: None,
+            buffers: Some((Vec::new(), buffer)),
+            of: std::marker::PhantomData,
+        };
+        if let Some((_, whole)) = &mut pending.buffers {
+            // The elements stay where they are, in `pending.buffers`, until `settle` has returned.
+            pending.ticket = start_in_place(self, &call, whole.sink(), Location::caller())?;
+        }
+        Ok(pending)
     }
 
     /// Starts [`Communicator::all_reduce`]; the call owns its buffers. Collective.

@@ -120,7 +120,13 @@ fn started_once(c: &Communicator) -> Result<bool> {
         c.start_broadcast(if rank == root { whole.clone() } else { vec![0; ranks + 1] }, root)?;
     let exchange = c.start_all_to_all(blocks, vec![0; 2 * ranks])?;
     let exchanged: Vec<u64> = (0..ranks).flat_map(|from| block(from, rank)).collect();
+    let in_place = c.start_reduce_scatter_in_place(&sharding, whole.clone(), Op::Sum)?;
+    let mut parts = vec![0; ranks + 1];
+    parts[own.clone()].copy_from_slice(&whole[own.clone()]);
+    let gathered = c.start_all_gather_in_place(&sharding, parts)?;
     Ok(exchange.wait()?.1 == exchanged
+        && gathered.wait()?.1 == whole
+        && in_place.wait()?.1[own.clone()] == all[own.clone()]
         && cast.wait()?.1 == whole
         && reduce.wait()?.1 == all
         && gather.wait()?.1 == whole
