@@ -1,6 +1,10 @@
 //! The distributed optimizer: gradients are reduce-scattered, each rank steps its shard, and
 //! parameters are all-gathered (ZeRO-1, as Megatron-LM's `DistributedOptimizer` does).
 
+pub mod distributed;
+pub mod gradients;
 pub mod layout;
 pub mod parameter;
 pub mod ranges;
+pub mod timeline;
+pub mod values;
