@@ -1,1 +1,5 @@
 //! Training with the sharded optimizer: layers and models, samplers and loaders, and the loop.
+
+pub mod loader;
+pub mod random;
+pub mod sampler;
