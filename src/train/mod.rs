@@ -4,3 +4,4 @@ pub mod loader;
 pub mod planner;
 pub mod random;
 pub mod sampler;
+pub mod sums;

@@ -116,9 +116,9 @@ fn original_label(segment: &Segment, frame: usize, values: &mut Vec<f32>) {
         let later = (0..ORIGINAL_FRAMES).position(|i| time(i) >= anchor);
         let later = later.unwrap_or(ORIGINAL_FRAMES - 1).max(1);
         for axis in 0..AXES {
-            let (low, high) = (local[later - 1][axis], local[later][axis]);
-            let slope = f64::from(high - low) / (time(later) - time(later - 1));
-            let value = slope * (anchor - time(later - 1)) + f64::from(low);
+            let [low, high] = [later - 1, later].map(|i| f64::from(local[i][axis]));
+            let slope = (high - low) / (time(later) - time(later - 1));
+            let value = slope * (anchor - time(later - 1)) + low;
             values.push(value as f32);
         }
     }
