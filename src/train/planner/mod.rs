@@ -8,6 +8,7 @@ pub mod comma2k19;
 pub mod head;
 pub mod labels;
 pub mod loss;
+pub mod metrics;
 pub mod npy;
 pub mod synthetic;
 pub mod traces;
