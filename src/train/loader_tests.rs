@@ -43,7 +43,7 @@ impl Dataset for Numbers {
             return Err(Error::input("frame.npy: cannot read"));
         }
         // Uneven work, so that batches finish out of order.
-        if index % 5 == 0 {
+        if index.is_multiple_of(5) {
             std::thread::sleep(Duration::from_millis(1));
         }
         let name = std::thread::current().name().unwrap_or("none").to_string();

@@ -1,9 +1,9 @@
 //! From the numbers that a network puts out to trajectories, and the way back.
 //!
-//! - [`Head::Original`]: x = exp, y = sinh, z as it is: small numbers reach 100 m, and x is forward.
-//!   The original's overflow at 89; here both are cut at ±[`LIMIT`] (2981 m, beyond what any metric
-//!   counts). Within it values are the original's. Outside, the gradient is that of the limit and
-//!   not 0, so that training can come back.
+//! - [`Head::Original`]: x = exp, y = sinh, z as it is: small numbers reach 100 m, and x is
+//!   forward. The original's overflow at 89; here both are cut at ±[`LIMIT`] (2981 m, beyond what
+//!   any metric counts). Within it values are the original's. Outside, the gradient is that of the
+//!   limit and not 0, so that training can come back.
 //! - [`Head::Linear`]: as it is, in metres.
 //! - [`Head::Residual`]: what differs from driving on at the same speed, in metres. A network that
 //!   puts out zeros is already as good as that baseline.

@@ -115,11 +115,11 @@ fn original_label(segment: &Segment, frame: usize, values: &mut Vec<f32>) {
         // The first frame that is not earlier; the point lies between it and the one before.
         let later = (0..ORIGINAL_FRAMES).position(|i| time(i) >= anchor);
         let later = later.unwrap_or(ORIGINAL_FRAMES - 1).max(1);
-        for axis in 0..AXES {
-            let [low, high] = [later - 1, later].map(|i| f64::from(local[i][axis]));
-            let slope = (high - low) / (time(later) - time(later - 1));
-            let value = slope * (anchor - time(later - 1)) + low;
-            values.push(value as f32);
+        let between = time(later) - time(later - 1);
+        let after = anchor - time(later - 1);
+        for (low, high) in local[later - 1].iter().zip(local[later]) {
+            let (low, high) = (f64::from(*low), f64::from(high));
+            values.push(((high - low) / between * after + low) as f32);
         }
     }
 }

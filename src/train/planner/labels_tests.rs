@@ -1,9 +1,6 @@
-//! Tests of `labels`: circles and lines by formula, and a real segment where it is at hand.
+//! Tests of `labels`: circles and lines by formula; tests/planner_data.rs has a real segment.
 
-use std::path::Path;
-
-use super::super::comma2k19::{Segment, arc, generate};
-use super::super::npy;
+use super::super::comma2k19::{arc, generate};
 use super::*;
 
 #[test]
@@ -56,26 +53,4 @@ fn frames_without_ten_seconds_after_them_are_refused() {
         assert_eq!(labels(&short, 0..0, Timing::Recorded).unwrap().frames(), 0);
     }
     assert_eq!(labelled_frames(&generate(200, 1.0, 0.0), Timing::Original), 1);
-}
-
-#[test]
-fn a_real_segment_has_the_labels_of_the_original() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/oracles/comma2k19");
-    if !folder.is_dir() {
-        println!("skipped: no real segment in {}", folder.display());
-        return;
-    }
-    let segment = Segment::read(&folder).unwrap();
-    let wanted = npy::read(&folder.join("labels_f32.npy")).unwrap();
-    assert_eq!(wanted.shape, [800, POINTS, AXES]);
-    // The original starts at frame 1: the frame before is the older half of its input.
-    let found = labels(&segment, 1..801, Timing::Original).unwrap();
-    let found_f64 = found.values.iter().map(|&v| f64::from(v));
-    assert!(found_f64.eq(wanted.values.iter().copied()), "labels differ from the original's");
-    // The recorded clock is the faster one, by 0.5 %.
-    let recorded = labels(&segment, 1..801, Timing::Recorded).unwrap();
-    let ends =
-        |labels: &Labels| (0..800).map(|f| f64::from(labels.frame(f)[TRAJECTORY - 3])).sum::<f64>();
-    let ratio = ends(&recorded) / ends(&found);
-    assert!((ratio - 1.005).abs() < 0.002, "{ratio}");
 }

@@ -1,14 +1,15 @@
 //! The loss over several hypotheses, as Openpilot-Deepdive has it.
 //!
 //! For one step, of M trajectories with logits, and the true trajectory:
-//! 1. `k` = the best hypothesis by [`Rule`], the first on ties; no gradient goes through this choice;
+//! 1. `k` = the best hypothesis by [`Rule`], the first on ties; no gradient goes through this
+//!    choice;
 //! 2. classification = −log softmax(logits)ₖ;
 //! 3. regression = mean over points and axes of smooth-L1(trajectoryₖ − truth), where smooth-L1 of
 //!    `d` is d²/2 below 1 and |d| − ½ above;
 //! 4. loss = classification + α · regression. Only hypothesis `k` gets a gradient of 3.
 //!
-//! The loss of a batch is the mean over its steps; each step's gradient is scaled by a weight, 1 over
-//! all steps of all ranks, so that uneven batches count by samples. Cost: one pass over the M
+//! The loss of a batch is the mean over its steps; each step's gradient is scaled by a weight, 1
+//! over all steps of all ranks, so that uneven batches count by samples. Cost: one pass over the M
 //! trajectories; everything is O(M·33·3).
 
 use super::labels::AXES;

@@ -2,15 +2,16 @@
 //!
 //! The prediction of a step is the hypothesis with the largest logit. Over steps: average and final
 //! displacement error (ADE, FDE: metres to the true point, mean over points and at the last), the
-//! same of the best hypothesis, and of driving on at constant velocity, which any model has to beat.
-//! Over points, by the true x in 0–10, 10–20, 20–30, 30–50 and 50–1000 m, as Openpilot-Deepdive:
-//! mean error, |x| and |y| error, and the share nearer than 0.5, 1 and 2 m (AP).
-//! How often each hypothesis is predicted, and the entropy of that, show a model whose hypotheses
-//! have collapsed into one.
+//! same of the best hypothesis, and of driving on at constant velocity, which any model has to
+//! beat. Over points, by the true x in 0–10, 10–20, 20–30, 30–50 and 50–1000 m, as
+//! Openpilot-Deepdive: mean error, |x| and |y| error, and the share nearer than 0.5, 1 and 2 m
+//! (AP). How often each hypothesis is predicted, and the entropy of that, show a model whose
+//! hypotheses have collapsed into one.
 //!
-//! The original averages means of frames of ranks, so that its numbers depend on the number of ranks
-//! and one empty range makes all of it NaN. Here a range that is empty on a rank adds nothing, and
-//! all bits are the same at any number of ranks. Cost: about 1 µs a step and hypothesis.
+//! The original averages means of frames of ranks, so that its numbers depend on the number of
+//! ranks and one empty range makes all of it NaN. Here a range that is empty on a rank adds
+//! nothing, and all bits are the same at any number of ranks. Cost: about 1 µs a step and
+//! hypothesis.
 
 use serde::Serialize;
 
