@@ -69,7 +69,7 @@ def metrics_case(out, b, m, p, seed):
     pred = logits.argmax(-1)
     single = traj[torch.arange(b), pred]
     l2 = F.mse_loss(single, gt, reduction="none")
-    best = F.mse_loss(traj, gt[:, None].expand_as(traj), reduction="none").sum(dim=(2, 3)).argmin(-1)
+    best = best_mode("trajectory", traj, gt)
     euclid = l2.sum(-1).sqrt()
     line(out, "metrics", "shape", torch.tensor([b, m, p]))
     line(out, "metrics", "logits", logits)

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Floating-car traces to train the planner on, from the SUMO traffic simulator: ten minutes of a real
-# motorway junction with a seeded demand (about 20 s of one core, 117 MB).
+# Floating-car traces to train the planner on, from the SUMO traffic simulator: ten minutes of a
+# real motorway junction with a seeded demand (about 20 s of one core, 117 MB).
 #
 # Run: bench/peers/sumo_traces.sh FILE.csv [SEED]
-# The simulator comes from the Python registry into bench/peers/.venv, which git ignores, as it should
-# the file. Its road network is OpenStreetMap data (ODbL): do not commit what comes out.
+# The simulator comes from the Python registry into bench/peers/.venv, which git ignores. Its road
+# network is OpenStreetMap data (ODbL): do not commit what comes out.
 # The driving is simulated: no sensor noise, and lane changes are instantaneous.
 set -eu
 output=${1:?"usage: $0 FILE.csv [SEED]"}

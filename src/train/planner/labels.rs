@@ -139,7 +139,7 @@ fn recorded_label(segment: &Segment, frame: usize, values: &mut Vec<f32>) {
 }
 
 /// A position in the frame whose axes are the columns of `rotation`.
-fn to_local(rotation: &[[f64; 3]; 3], origin: [f64; 3], position: [f64; 3]) -> [f64; 3] {
+pub fn to_local(rotation: &[[f64; 3]; 3], origin: [f64; 3], position: [f64; 3]) -> [f64; 3] {
     let d: [f64; 3] = std::array::from_fn(|j| position[j] - origin[j]);
     std::array::from_fn(|i| rotation[0][i] * d[0] + rotation[1][i] * d[1] + rotation[2][i] * d[2])
 }

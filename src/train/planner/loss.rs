@@ -123,13 +123,27 @@ pub fn step_loss(
     assert!(truth.len() >= AXES && trajectories.len() == logits.len() * truth.len());
     assert!(of_logits.len() == logits.len() && of_trajectories.len() == trajectories.len());
     let best = options.rule.best(trajectories, truth);
-    let classification = cross_entropy(logits, best, weight, of_logits);
     of_trajectories.fill(0.0);
     let range = best * truth.len()..(best + 1) * truth.len();
+    let hypothesis = &trajectories[range.clone()];
+    let gradients = (of_logits, &mut of_trajectories[range]);
+    loss_of_best(options, best, (logits, hypothesis), truth, weight, gradients)
+}
+
+/// [`step_loss`] where the best hypothesis is known: its trajectory and gradient alone are needed.
+pub fn loss_of_best(
+    options: LossOptions,
+    best: usize,
+    (logits, hypothesis): (&[f32], &[f32]),
+    truth: &[f32],
+    weight: f32,
+    (of_logits, of_hypothesis): (&mut [f32], &mut [f32]),
+) -> StepLoss {
+    let classification = cross_entropy(logits, best, weight, of_logits);
     let scale = weight * options.alpha / truth.len() as f32;
-    let errors = trajectories[range.clone()].iter().zip(truth).map(|(p, t)| p - t);
+    let errors = hypothesis.iter().zip(truth).map(|(p, t)| p - t);
     let mut sum = 0.0;
-    for (error, gradient) in errors.zip(&mut of_trajectories[range]) {
+    for (error, gradient) in errors.zip(of_hypothesis) {
         let size = error.abs();
         sum += f64::from(if size < 1.0 { 0.5 * error * error } else { size - 0.5 });
         *gradient = scale * error.clamp(-1.0, 1.0);

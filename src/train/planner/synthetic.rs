@@ -1,9 +1,9 @@
 //! Generated drives, for tests and demonstrations without a simulator.
 //!
 //! Each vehicle goes through manoeuvres of a few seconds, drawn at random: straight on, a curve, a
-//! change of lane, braking, speeding up. A kinematic model without wheels integrates them: turn rate
-//! and acceleration are given, and heading, speed and place follow. A manoeuvre is announced only by
-//! its beginning, so the future has several modes, as on a road.
+//! change of lane, braking, speeding up. A kinematic model without wheels integrates them: turn
+//! rate and acceleration are given, and heading, speed and place follow. A manoeuvre is announced
+//! only by its beginning, so the future has several modes, as on a road.
 
 use super::traces::{State, Trace, TraceSet};
 use crate::train::random::Random;

@@ -178,8 +178,8 @@ impl Columns {
             let found = names.iter().position(|n| *n == name || *n == full);
             *place = found.ok_or_else(|| {
                 format!(
-                    "no column {full} in '{header}'; expected the CSV of sumo --fcd-output FILE.csv \
-                     --fcd-output.attributes x,y,angle,speed,acceleration"
+                    "no column {full} in '{header}'; expected what sumo --fcd-output FILE.csv \
+                     --fcd-output.attributes x,y,angle,speed,acceleration writes"
                 )
             })?;
         }

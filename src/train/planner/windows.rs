@@ -1,8 +1,12 @@
 //! Samples cut from traces: some seconds of driving, and at each step what came next.
 //!
-//! A window is a history of 40 steps at 5 Hz and 5 s after its last step. Each step has the inputs a
-//! car knows of itself, and as target the 33 points at 5·(i/32)² s after it, seen from the car (x
+//! A window is a history of 40 steps at 5 Hz and 5 s after its last step. Each step has the inputs
+//! a car knows of itself, and as target the 33 points at 5·(i/32)² s after it, seen from the car (x
 //! forward, y left, z 0): a recurrent model learns at every step, as the original does.
+//!
+//! On the traces of `bench/peers/sumo_traces.sh`: 25,444 moving windows of 2,088 vehicles; half of
+//! all 53,207 windows stand. After 5 s, |y| is above 1 m in 22 % of all and above 5 m in 13 %;
+//! constant velocity has ADE 1.11 m and FDE 4.80 m on the moving ones.
 //! Vehicles, not windows, are split into training and held-out ones, by a seeded hash of the name.
 //! Cost: 40·33 interpolations a sample, about 30 µs; windows are indices, cut when asked for.
 
@@ -78,7 +82,8 @@ impl Split {
 }
 
 impl Part {
-    fn has(&self, vehicle: &str) -> bool {
+    /// Whether it has this vehicle, or recorded segment.
+    pub fn has(&self, vehicle: &str) -> bool {
         match self {
             Part::All => true,
             Part::Training(split) => !split.holds_out(vehicle),
@@ -193,19 +198,20 @@ impl Windows {
 }
 
 fn inputs(before: State, now: State) -> [f32; INPUTS] {
+    let turn = turned(before.heading, now.heading);
+    scaled(now.speed, now.acceleration, turn, now.sees(before.x, before.y))
+}
+
+/// The inputs of a step from speed, acceleration, turn, and where the step before was, seen from
+/// now.
+pub(super) fn scaled(speed: f32, acceleration: f32, turn: f32, was: [f64; 2]) -> [f32; INPUTS] {
     // Where the car came from lies behind it.
-    let [back, side] = now.sees(before.x, before.y);
-    [
-        now.speed / SPEED_SCALE,
-        now.acceleration / 3.0,
-        turned(before.heading, now.heading) / 0.1,
-        -back as f32 / 4.0,
-        -side as f32,
-    ]
+    let [forward, left] = was.map(|way| -way as f32);
+    [speed / SPEED_SCALE, acceleration / 3.0, turn / 0.1, forward / 4.0, left]
 }
 
 /// The same drive on the other side of the road.
-fn mirror(sample: &mut Sample) {
+pub(super) fn mirror(sample: &mut Sample) {
     for step in sample.inputs.chunks_exact_mut(INPUTS) {
         step[2] = -step[2];
         step[4] = -step[4];
