@@ -186,7 +186,8 @@ impl Gradients {
         self.next = own.start;
         for number in 0..self.buckets.len() {
             let start = Instant::now();
-            if self.aligned && self.buckets[number].reducing.is_none() {
+            let bucket = &self.buckets[number];
+            if self.aligned && bucket.reducing.is_none() && bucket.reduced.is_none() {
                 self.start(number)?;
             }
             if self.aligned {

@@ -1,0 +1,19 @@
+//! The driving planner: what it learns from, what it is told, and how well it does.
+//!
+//! `comma2k19`, `labels` and `recorded` give samples from recorded drives; `traces`, `synthetic`
+//! and `windows` from simulated ones; `batch` lays samples out by time. `loss` is the loss over
+//! several hypotheses, `head` makes them from numbers, `objective` joins both; `metrics` are
+//! computed from sums and counts.
+
+pub mod batch;
+pub mod comma2k19;
+pub mod head;
+pub mod labels;
+pub mod loss;
+pub mod metrics;
+pub mod npy;
+pub mod objective;
+pub mod recorded;
+pub mod synthetic;
+pub mod traces;
+pub mod windows;
