@@ -3,8 +3,12 @@
 
 pub mod distributed;
 pub mod gradients;
+pub mod groups;
+pub mod hyper;
 pub mod layout;
 pub mod parameter;
 pub mod ranges;
+pub mod scaler;
+pub mod schedule;
 pub mod timeline;
 pub mod values;
