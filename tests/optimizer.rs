@@ -44,9 +44,9 @@ fn backward(
     parameters: &[Parameter],
 ) -> Result<()> {
     // A forward pass uses the first layers first.
-    for i in 0..parameters.len() {
+    for (i, parameter) in parameters.iter().enumerate() {
         source.arrive(i..i + 1)?;
-        assert_eq!(source.values(i).len(), parameters[i].elements());
+        assert_eq!(source.values(i).len(), parameter.elements());
     }
     for i in (0..parameters.len()).rev() {
         let values = source.values(i).to_vec();

@@ -6,7 +6,7 @@
 //! s < w              a · (s + 1) / w
 //! then, with t = (s − w) / (n − w), at most 1:
 //! constant           a
-//! linear             a + (b − a) t
+//! linear             a (1 − t) + b t
 //! cosine             b + (a − b) (1 + cos πt) / 2
 //! inverse_sqrt       max(b, a √(max(w, 1) / (s + 1)))
 //! wsd                a, and over the last `decay_steps` a linear or cosine way to b
@@ -100,12 +100,13 @@ impl Schedule {
         let t = passed(w, n);
         match decay {
             Decay::Constant => a,
-            Decay::Linear => a + (b - a) * t,
+            Decay::Linear => a * (1.0 - t) + b * t,
             Decay::Cosine => b + (a - b) * (1.0 + (std::f64::consts::PI * t).cos()) / 2.0,
             Decay::InverseSqrt => (a * (w.max(1) as f64 / (s + 1) as f64).sqrt()).max(b),
             Decay::Wsd { decay_steps } => {
                 let from = n.saturating_sub(decay_steps).max(w);
-                a + (b - a) * passed(from, n)
+                let t = passed(from, n);
+                a * (1.0 - t) + b * t
             }
             Decay::Step { every, factor } => {
                 let times = (s - w) / every.max(1);
