@@ -225,8 +225,8 @@ impl Communicator {
         self.start_owned(call, input, output)
     }
 
-    /// Starts [`Communicator::reduce_scatter_in_place`]; the call owns its buffer, the second of the
-    /// two that [`Pending::wait`] gives back. Collective.
+    /// Starts [`Communicator::reduce_scatter_in_place`]; the call owns its buffer, the second of
+    /// the two that [`Pending::wait`] gives back. Collective.
     #[track_caller]
     pub fn start_reduce_scatter_in_place<T: Element, O: Lent<T>>(
         &self,
@@ -238,8 +238,8 @@ impl Communicator {
         self.start_owned_in_place(call, buffer)
     }
 
-    /// Starts [`Communicator::all_gather_in_place`]; the call owns its buffer, the second of the two
-    /// that [`Pending::wait`] gives back. Collective.
+    /// Starts [`Communicator::all_gather_in_place`]; the call owns its buffer, the second of the
+    /// two that [`Pending::wait`] gives back. Collective.
     #[track_caller]
     pub fn start_all_gather_in_place<T: Element, O: Lent<T>>(
         &self,

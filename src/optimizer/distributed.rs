@@ -10,16 +10,16 @@
 //! ```
 //!
 //! The norm is an exact sum of squares, so it does not depend on how shards and buckets are cut.
-//! With the canonical order of the reduction, parameters have the same bits for any number of ranks,
-//! any bucket size, with and without overlap, and sharded or not.
+//! With the canonical order of the reduction, parameters have the same bits for any number of
+//! ranks, any bucket size, with and without overlap, and sharded or not.
 //!
 //! # Bytes
 //! With `d` ranks, a parameter takes on each rank: 8 + 8/d as f32 (parameter, gradient; moments),
 //! 6 + 12/d with 16-bit parameters (and f32 main parameters). An f32 copy of 16-bit parameters for
 //! the computation comes on top. On one node the parameters exist once, not `d` times.
 //!
-//! A step moves, beside the gradient's reduction: 28 bytes for each owned f32 parameter (16 read, 12
-//! written), 30 with a 16-bit copy.
+//! A step moves, beside the gradient's reduction: 28 bytes for each owned f32 parameter (16 read,
+//! 12 written), 30 with a 16-bit copy.
 
 use std::ops::Range;
 use std::time::Instant;

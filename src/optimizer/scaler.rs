@@ -1,5 +1,5 @@
-//! Loss scaling: gradients of 16-bit parameters are computed of a scaled loss, so that small ones do
-//! not vanish.
+//! Loss scaling: gradients of 16-bit parameters are computed of a scaled loss, so that small ones
+//! do not vanish.
 //!
 //! The dynamic scale is Megatron-LM's (`grad_scaler.py`): after `hysteresis` steps with a gradient
 //! that is not finite the scale shrinks, after `window` good ones in a row it grows. As there,

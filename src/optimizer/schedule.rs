@@ -1,6 +1,6 @@
 //! Learning rates over the steps.
 //!
-//! With `w` steps of warm-up, `n` in all, the highest rate `a` and the lowest `b`, at step s from 0:
+//! With `w` steps of warm-up, `n` in all, the highest rate `a` and the lowest `b`, at step s ≥ 0:
 //!
 //! ```text
 //! s < w              a · (s + 1) / w
@@ -13,8 +13,8 @@
 //! step               a · factor^⌊(s − w) / every⌋, at least b
 //! ```
 //!
-//! Cosine, linear, inverse square root and WSD follow Megatron-LM's `OptimizerParamScheduler`, whose
-//! first step of warm-up is not zero either; `step` is PyTorch's `StepLR`.
+//! Cosine, linear, inverse square root and WSD follow Megatron-LM's `OptimizerParamScheduler`, the
+//! first step of which is not zero either; `step` is PyTorch's `StepLR`.
 
 use serde::{Deserialize, Serialize};
 
