@@ -282,7 +282,7 @@ macro_rules! compiled {
 
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
-enum Vectors {
+pub(super) enum Vectors {
     Plain,
     Avx2,
     Avx512,
@@ -290,7 +290,7 @@ enum Vectors {
 
 /// What this processor has. The standard library caches the answers.
 #[cfg(target_arch = "x86_64")]
-fn vectors() -> Vectors {
+pub(super) fn vectors() -> Vectors {
     let avx2 = is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("fma")
         && is_x86_feature_detected!("f16c");

@@ -6,13 +6,15 @@
 //! `kernels` holds the loops, each compiled for AVX-512, AVX2 and the plain target and chosen at
 //! run time; the tree is the same in all of them, so the bits are too.
 //! `exact` holds order-independent sums; `gather` holds row sums of sparse matrices, on the vectors
-//! of `vector16`.
+//! of `vector16`. `matrix` holds matrix products; `simd` runs other loops on wide vectors.
 
 #![allow(unsafe_code)] // raw slices of several ranks meet here; see `ReduceFn`
 
 pub mod exact;
 pub mod gather;
 mod kernels;
+pub mod matrix;
+pub mod simd;
 mod vector16;
 
 use crate::element::{DType, Element, Op};
