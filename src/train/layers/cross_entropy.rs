@@ -14,19 +14,27 @@ use crate::reduce::simd::vectorised;
 pub fn forward(losses: &mut [f32], logits: &[f32], targets: &[u32], width: usize, threads: usize) {
     assert_eq!((logits.len(), losses.len()), (targets.len() * width, targets.len()));
     let parts = logits.chunks(ROW_BLOCK * width).zip(targets.chunks(ROW_BLOCK));
-    for_each_part(threads, parts.zip(losses.chunks_mut(ROW_BLOCK)), |((logits, targets), losses)| {
-        vectorised(
-            #[inline(always)]
-            || {
-                let rows = logits.chunks_exact(width).zip(targets);
-                for ((row, &target), loss) in rows.zip(losses) {
-                    let largest = maximum(row);
-                    let sum = sum_of(row, #[inline(always)] |z| exp(z - largest));
-                    *loss = sum.ln() - (row[target as usize] - largest);
-                }
-            },
-        );
-    });
+    for_each_part(
+        threads,
+        parts.zip(losses.chunks_mut(ROW_BLOCK)),
+        |((logits, targets), losses)| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    let rows = logits.chunks_exact(width).zip(targets);
+                    for ((row, &target), loss) in rows.zip(losses) {
+                        let largest = maximum(row);
+                        let sum = sum_of(
+                            row,
+                            #[inline(always)]
+                            |z| exp(z - largest),
+                        );
+                        *loss = sum.ln() - (row[target as usize] - largest);
+                    }
+                },
+            );
+        },
+    );
 }
 
 /// The losses of the rows, with the logits replaced by their gradient times `scale`.
@@ -43,17 +51,21 @@ pub fn forward_backward(
 ) {
     assert_eq!((logits.len(), losses.len()), (targets.len() * width, targets.len()));
     let parts = logits.chunks_mut(ROW_BLOCK * width).zip(targets.chunks(ROW_BLOCK));
-    for_each_part(threads, parts.zip(losses.chunks_mut(ROW_BLOCK)), |((logits, targets), losses)| {
-        vectorised(
-            #[inline(always)]
-            || {
-                let rows = logits.chunks_exact_mut(width).zip(targets);
-                for ((row, &target), loss) in rows.zip(losses) {
-                    *loss = row_gradient(row, target as usize, scale);
-                }
-            },
-        );
-    });
+    for_each_part(
+        threads,
+        parts.zip(losses.chunks_mut(ROW_BLOCK)),
+        |((logits, targets), losses)| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    let rows = logits.chunks_exact_mut(width).zip(targets);
+                    for ((row, &target), loss) in rows.zip(losses) {
+                        *loss = row_gradient(row, target as usize, scale);
+                    }
+                },
+            );
+        },
+    );
 }
 
 #[inline(always)]

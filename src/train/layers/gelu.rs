@@ -27,26 +27,46 @@ pub enum Form {
 /// `y = gelu(x)`.
 pub fn forward(y: &mut [f32], x: &[f32], form: Form, threads: usize) {
     match form {
-        Form::Erf => map_pairs(y, x, threads, #[inline(always)] |_, x| {
-            0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2))
-        }),
-        Form::Tanh => map_pairs(y, x, threads, #[inline(always)] |_, x| {
-            0.5 * x * (1.0 + tanh(SCALE * (x + 0.044_715 * x * x * x)))
-        }),
+        Form::Erf => map_pairs(
+            y,
+            x,
+            threads,
+            #[inline(always)]
+            |_, x| 0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2)),
+        ),
+        Form::Tanh => map_pairs(
+            y,
+            x,
+            threads,
+            #[inline(always)]
+            |_, x| 0.5 * x * (1.0 + tanh(SCALE * (x + 0.044_715 * x * x * x))),
+        ),
     }
 }
 
 /// Turns the gradient of y into that of x, in place.
 pub fn backward(gradient: &mut [f32], x: &[f32], form: Form, threads: usize) {
     match form {
-        Form::Erf => map_pairs(gradient, x, threads, #[inline(always)] |dy, x| {
-            let below = 0.5 * (1.0 + erf(x * FRAC_1_SQRT_2));
-            dy * (below + x * DENSITY * exp(-0.5 * x * x))
-        }),
-        Form::Tanh => map_pairs(gradient, x, threads, #[inline(always)] |dy, x| {
-            let t = tanh(SCALE * (x + 0.044_715 * x * x * x));
-            let slope = (1.0 - t * t) * SCALE * (1.0 + 0.134_145 * x * x);
-            dy * (0.5 * (1.0 + t) + 0.5 * x * slope)
-        }),
+        Form::Erf => map_pairs(
+            gradient,
+            x,
+            threads,
+            #[inline(always)]
+            |dy, x| {
+                let below = 0.5 * (1.0 + erf(x * FRAC_1_SQRT_2));
+                dy * (below + x * DENSITY * exp(-0.5 * x * x))
+            },
+        ),
+        Form::Tanh => map_pairs(
+            gradient,
+            x,
+            threads,
+            #[inline(always)]
+            |dy, x| {
+                let t = tanh(SCALE * (x + 0.044_715 * x * x * x));
+                let slope = (1.0 - t * t) * SCALE * (1.0 + 0.134_145 * x * x);
+                dy * (0.5 * (1.0 + t) + 0.5 * x * slope)
+            },
+        ),
     }
 }

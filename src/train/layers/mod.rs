@@ -92,10 +92,11 @@ pub(crate) fn map_pairs(
 
 /// `y += x`, as at the end of a residual branch.
 pub fn add(y: &mut [f32], x: &[f32], threads: usize) {
-    map_pairs(y, x, threads, #[inline(always)] |y, x| y + x);
+    map_pairs(
+        y,
+        x,
+        threads,
+        #[inline(always)]
+        |y, x| y + x,
+    );
 }
-
-#[cfg(test)]
-mod finite_differences;
-#[cfg(test)]
-mod oracle_tests;
