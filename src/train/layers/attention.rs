@@ -162,46 +162,58 @@ fn causal_softmax(block: &mut [f32], first: usize, keys: usize, length: usize) {
     );
 }
 
+/// What the backward pass reads of the forward pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a> {
+    /// The outputs.
+    pub y: &'a [f32],
+    /// The probabilities.
+    pub probabilities: &'a [f32],
+    /// The inputs.
+    pub qkv: &'a [f32],
+}
+
 /// Writes the gradient of Q, K and V; `scratch` has [`Shape::scratch`] elements.
 pub fn backward(
     dqkv: &mut [f32],
     scratch: &mut [f32],
     dy: &[f32],
-    y: &[f32],
-    probabilities: &[f32],
-    qkv: &[f32],
+    kept: Kept,
     shape: Shape,
     threads: usize,
 ) {
     let tokens = shape.length * shape.width;
-    assert_eq!((y.len(), dy.len()), (shape.examples * tokens, shape.examples * tokens));
-    assert_eq!((qkv.len(), dqkv.len()), (3 * y.len(), 3 * y.len()));
-    assert_eq!((probabilities.len(), scratch.len()), (shape.probabilities(), shape.scratch()));
-    if y.is_empty() {
+    assert_eq!((kept.y.len(), dy.len()), (shape.examples * tokens, shape.examples * tokens));
+    assert_eq!((kept.qkv.len(), dqkv.len()), (3 * dy.len(), 3 * dy.len()));
+    assert_eq!(kept.probabilities.len(), shape.probabilities());
+    assert_eq!(scratch.len(), shape.scratch());
+    if dy.is_empty() {
         return;
     }
     let square = shape.length * shape.length;
-    let outputs =
-        dqkv.chunks_mut(3 * tokens).zip(scratch.chunks_mut(shape.scratch() / shape.examples));
-    let inputs = dy.chunks(tokens).zip(y.chunks(tokens)).zip(qkv.chunks(3 * tokens));
-    let parts = outputs.zip(inputs).zip(probabilities.chunks(shape.heads * square));
-    for_each_part(threads, parts, |(((dqkv, scratch), ((dy, y), qkv)), probabilities)| {
-        for (head, probabilities) in probabilities.chunks(square).enumerate() {
-            let kept = Kept { dy, y, probabilities, qkv };
-            backward_head(dqkv, scratch, &kept, Head::of(head, shape), shape);
+    let each_scratch = shape.scratch() / shape.examples;
+    let outputs = dqkv.chunks_mut(3 * tokens).zip(scratch.chunks_mut(each_scratch));
+    for_each_part(threads, outputs.zip(dy.chunks(tokens)).enumerate(), |(at, (outputs, dy))| {
+        let (dqkv, scratch) = outputs;
+        let y = &kept.y[at * tokens..(at + 1) * tokens];
+        let qkv = &kept.qkv[3 * at * tokens..3 * (at + 1) * tokens];
+        let heads = at * shape.heads..(at + 1) * shape.heads;
+        for (head, place) in heads.enumerate() {
+            let probabilities = &kept.probabilities[place * square..(place + 1) * square];
+            let kept = Kept { y, probabilities, qkv };
+            backward_head(dqkv, scratch, dy, kept, Head::of(head, shape), shape);
         }
     });
 }
 
-/// What the backward pass of one head reads.
-struct Kept<'a> {
-    dy: &'a [f32],
-    y: &'a [f32],
-    probabilities: &'a [f32],
-    qkv: &'a [f32],
-}
-
-fn backward_head(dqkv: &mut [f32], scratch: &mut [f32], kept: &Kept, head: Head, shape: Shape) {
+fn backward_head(
+    dqkv: &mut [f32],
+    scratch: &mut [f32],
+    dy: &[f32],
+    kept: Kept,
+    head: Head,
+    shape: Shape,
+) {
     let Shape { length, width, .. } = shape;
     let (size, stride, scale) = (shape.head_width(), 3 * width, shape.score_scale());
     for queries in shape.blocks() {
@@ -210,18 +222,22 @@ fn backward_head(dqkv: &mut [f32], scratch: &mut [f32], kept: &Kept, head: Head,
         let beta = if keys == length { 0.0 } else { 1.0 };
         let block = &kept.probabilities[queries.start * length..queries.end * length];
         let p = Matrix::strided(block, rows, keys, length);
-        let dy = part(kept.dy, head.output, queries.start, rows, size, width);
+        let dy_block = part(dy, head.output, queries.start, rows, size, width);
         product(
             part_mut(dqkv, head.value, 0, keys, size, stride),
             p.transposed(),
-            dy,
+            dy_block,
             1.0,
             beta,
             1,
         );
         let value = part(kept.qkv, head.value, 0, keys, size, stride);
-        product(MatrixMut::new(scratch, rows, keys), dy, value.transposed(), 1.0, 0.0, 1);
-        softmax_backward(scratch, block, kept, head.output, queries.start, shape);
+        product(MatrixMut::new(scratch, rows, keys), dy_block, value.transposed(), 1.0, 0.0, 1);
+        let along = |query: usize| {
+            let at = (queries.start + query) * width + head.output;
+            (&dy[at..at + size], &kept.y[at..at + size])
+        };
+        softmax_backward(scratch, block, keys, length, along);
         let ds = Matrix::new(scratch, rows, keys);
         let key = part(kept.qkv, head.key, 0, keys, size, stride);
         let dquery = part_mut(dqkv, head.query, queries.start, rows, size, stride);
@@ -232,25 +248,21 @@ fn backward_head(dqkv: &mut [f32], scratch: &mut [f32], kept: &Kept, head: Head,
     }
 }
 
-/// Turns dP into dS, `P ∘ (dP − D)`. Hidden keys have P = 0.
-fn softmax_backward(
+/// Turns dP into dS, `P ∘ (dP − D)`, with D from the rows of dY and Y of each query. Hidden keys
+/// have P = 0.
+fn softmax_backward<'a>(
     dp: &mut [f32],
     block: &[f32],
-    kept: &Kept,
-    column: usize,
-    first: usize,
-    shape: Shape,
+    keys: usize,
+    length: usize,
+    rows: impl Fn(usize) -> (&'a [f32], &'a [f32]),
 ) {
-    let (length, width, size) = (shape.length, shape.width, shape.head_width());
-    let keys = first + block.len() / length;
     vectorised(
         #[inline(always)]
         || {
-            for (i, p) in block.chunks(length).enumerate() {
-                let at = (first + i) * width + column;
-                let along =
-                    sum_of_two(&kept.dy[at..at + size], &kept.y[at..at + size], |a, b| a * b);
-                let dp = &mut dp[i * keys..(i + 1) * keys];
+            for (query, (dp, p)) in dp.chunks_mut(keys).zip(block.chunks(length)).enumerate() {
+                let (dy, y) = rows(query);
+                let along = sum_of_two(dy, y, |a, b| a * b);
                 dp.iter_mut().zip(p).for_each(|(dp, p)| *dp = p * (*dp - along));
             }
         },

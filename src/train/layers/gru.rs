@@ -35,21 +35,49 @@ impl Shape {
     }
 }
 
-/// One step: `next` from `previous` and the input's gates (rows × 3 hidden, with their bias).
-/// `hidden_gates` is scratch of the same size; `kept` (rows × 4 hidden) is for [`backward_step`].
+/// The hidden half of the parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Hidden<'a> {
+    /// W_h, 3 hidden × hidden.
+    pub weight: &'a [f32],
+    /// b_h.
+    pub bias: &'a [f32],
+}
+
+/// What a forward step writes.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// The new state, rows × hidden.
+    pub next: &'a mut [f32],
+    /// For [`backward_step`]: [`Shape::kept`] elements.
+    pub kept: &'a mut [f32],
+    /// Scratch, rows × 3 hidden.
+    pub hidden_gates: &'a mut [f32],
+}
+
+/// What a backward step writes.
+#[derive(Debug)]
+pub struct StepGradients<'a> {
+    /// Of the state before the step, rows × hidden.
+    pub previous: &'a mut [f32],
+    /// Of the input's gates, rows × 3 hidden.
+    pub input_gates: &'a mut [f32],
+    /// Of the hidden gates, rows × 3 hidden.
+    pub hidden_gates: &'a mut [f32],
+}
+
+/// One step from `previous` and the input's gates, rows × 3 hidden with their bias.
 pub fn forward_step(
-    next: &mut [f32],
-    kept: &mut [f32],
-    hidden_gates: &mut [f32],
+    step: Step,
     input_gates: &[f32],
     previous: &[f32],
-    hidden_weight: &[f32],
-    hidden_bias: &[f32],
+    layer: Hidden,
     shape: Shape,
     threads: usize,
 ) {
+    let Step { next, kept, hidden_gates } = step;
     let linear = shape.hidden_linear();
-    linear::forward(hidden_gates, previous, hidden_weight, Some(hidden_bias), linear, threads);
+    linear::forward(hidden_gates, previous, layer.weight, Some(layer.bias), linear, threads);
     let hidden = shape.hidden;
     assert_eq!((next.len(), previous.len()), (shape.rows * hidden, shape.rows * hidden));
     assert_eq!((kept.len(), input_gates.len()), (shape.kept(), hidden_gates.len()));
@@ -105,9 +133,7 @@ fn forward_row(
 /// `linear::backward_weight(dW_h, d_hidden_gates, previous)`,
 /// `linear::backward_weight(dW_i, d_input_gates, x)` and the biases.
 pub fn backward_step(
-    dprevious: &mut [f32],
-    d_input_gates: &mut [f32],
-    d_hidden_gates: &mut [f32],
+    gradients: StepGradients,
     dnext: &[f32],
     kept: &[f32],
     previous: &[f32],
@@ -115,6 +141,8 @@ pub fn backward_step(
     shape: Shape,
     threads: usize,
 ) {
+    let dprevious = gradients.previous;
+    let (d_input_gates, d_hidden_gates) = (gradients.input_gates, gradients.hidden_gates);
     let hidden = shape.hidden;
     assert_eq!((dnext.len(), previous.len()), (shape.rows * hidden, shape.rows * hidden));
     assert_eq!((kept.len(), dprevious.len()), (shape.kept(), dnext.len()));

@@ -48,7 +48,7 @@ pub(crate) fn for_each_part<T: Send>(
 /// `into[j] += Σᵢ f(i, j)` over rows, for columns in panels that fit in registers. Rows are added
 /// up in blocks, which keeps the rounding error low, in an order that only `rows` decides.
 #[inline(always)]
-fn add_column_sums(
+pub(crate) fn add_column_sums(
     into: &mut [f32],
     first_column: usize,
     rows: usize,
@@ -100,3 +100,8 @@ pub fn add(y: &mut [f32], x: &[f32], threads: usize) {
         |y, x| y + x,
     );
 }
+
+#[cfg(test)]
+mod test_cases;
+#[cfg(test)]
+pub(crate) mod tests;
