@@ -48,9 +48,10 @@ fn broadcast(y: &mut [f32], bias: &[f32], shape: Shape, threads: usize) {
     });
 }
 
-/// `y += x·Wᵀ + b`, as at the end of a residual branch.
-pub fn forward_add(
+/// `y = residual + x·Wᵀ + b`, the end of a residual branch.
+pub fn forward_residual(
     y: &mut [f32],
+    residual: &[f32],
     x: &[f32],
     weight: &[f32],
     bias: &[f32],
@@ -58,13 +59,16 @@ pub fn forward_add(
     threads: usize,
 ) {
     let Shape { rows, inputs, outputs } = shape;
-    assert_eq!((y.len(), bias.len()), (rows * outputs, outputs));
-    for_each_part(threads, y.chunks_mut((ROW_BLOCK * outputs).max(1)), |y| {
+    assert_eq!((y.len(), residual.len()), (rows * outputs, rows * outputs));
+    assert_eq!(bias.len(), outputs);
+    let block = (ROW_BLOCK * outputs).max(1);
+    for_each_part(threads, y.chunks_mut(block).zip(residual.chunks(block)), |(y, residual)| {
         vectorised(
             #[inline(always)]
             || {
-                for row in y.chunks_exact_mut(outputs) {
-                    row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+                let rows = y.chunks_exact_mut(outputs).zip(residual.chunks_exact(outputs));
+                for (y, residual) in rows {
+                    y.iter_mut().zip(residual).zip(bias).for_each(|((y, x), b)| *y = x + b);
                 }
             },
         );

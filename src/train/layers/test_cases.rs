@@ -79,9 +79,10 @@ fn run_linear(inputs: &[Tensor], dy: OutputGradient, threads: usize) -> Results 
     let shape = linear::Shape { rows: x.shape[0], inputs: x.shape[1], outputs: w.shape[0] };
     let mut y = vec![f32::NAN; shape.rows * shape.outputs];
     linear::forward(&mut y, &x.values, &w.values, Some(&b.values), shape, threads);
-    let mut added = vec![0.0; y.len()];
-    linear::forward_add(&mut added, &x.values, &w.values, &b.values, shape, threads);
-    assert!(y.iter().zip(added).all(|(y, added)| (y - added).abs() < 1e-5));
+    let (mut added, residual) = (vec![f32::NAN; y.len()], vec![3.0; y.len()]);
+    let (weight, bias) = (&w.values, &b.values);
+    linear::forward_residual(&mut added, &residual, &x.values, weight, bias, shape, threads);
+    assert!(y.iter().zip(added).all(|(y, added)| (y + 3.0 - added).abs() < 1e-5));
     let dy = each(y.len(), dy);
     let mut dx = vec![f32::NAN; x.values.len()];
     let (mut dw, mut db) = (vec![0.0; w.values.len()], vec![0.0; shape.outputs]);
