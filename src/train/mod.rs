@@ -1,6 +1,10 @@
 //! Training with the sharded optimizer: layers and models, samplers and loaders, and the loop.
 
+pub mod gpt;
+pub mod initial;
+pub mod layers;
 pub mod loader;
+pub mod model;
 pub mod planner;
 pub mod random;
 pub mod sampler;
