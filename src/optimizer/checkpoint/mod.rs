@@ -50,6 +50,8 @@ mod crash_tests;
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
+mod plain_tests;
+#[cfg(test)]
 mod tests;
 
 pub use export::export;

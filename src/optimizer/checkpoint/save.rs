@@ -88,25 +88,25 @@ pub(super) fn agree_on_places(
     Ok(by_rank)
 }
 
-/// Rank 0 makes the folder, and all ranks see that it is there. Collective.
+/// Rank 0 makes the folder and tells the others its name. Collective.
 fn begin(comm: &Communicator, folder: &Path, step: u64) -> Result<Name> {
     let begun = if comm.rank() == 0 { folders::begin(folder, step).map(Some) } else { Ok(None) };
     let begun = comm.agree(begun)?;
     let words = begun.map_or(Vec::new(), |name| vec![name.generation]);
     let generation = broadcast_words(comm, words)?.first().copied().unwrap_or(1);
-    let name = Name { generation, step };
-    let part = name.part(folder);
-    comm.agree(if part.is_dir() {
-        Ok(())
-    } else {
-        Err(Error::input(format!(
-            "{}: rank 0 made this folder, and rank {} does not see it; checkpoints need a file \
-             system that all nodes share",
-            part.display(),
-            comm.rank()
-        )))
-    })?;
-    Ok(name)
+    Ok(Name { generation, step })
+}
+
+/// A rank looks for the folder that rank 0 made.
+fn check_folder_seen(rank: usize, part: &Path) -> Result<()> {
+    if part.is_dir() {
+        return Ok(());
+    }
+    Err(Error::input(format!(
+        "{}: rank 0 made this folder, and rank {rank} does not see it; checkpoints need a file \
+         system that all nodes share",
+        part.display()
+    )))
 }
 
 /// Every rank writes its file; rank 0 sees that all are there and gets their records. Collective.
@@ -119,6 +119,7 @@ fn write_all(
     places: &[Vec<Place>],
 ) -> Result<Vec<RankFile>> {
     let part = name.part(folder);
+    comm.agree(check_folder_seen(comm.rank(), &part))?;
     let path = part.join(manifest::rank_file(comm.rank()));
     let (record, data_start) = comm.agree(write_rank_file(&path, tensors, pieces))?;
     let words = [record.bytes, data_start, crc_of(&record.checksum)];
