@@ -31,13 +31,17 @@ fn range(comm: &Communicator) -> std::ops::Range<usize> {
 
 /// Loads the latest checkpoint, compares every bit, and returns its step.
 fn resume(comm: &Communicator, folder: &Path) -> Result<u64> {
+    load(comm, folder, Which::Latest)
+}
+
+fn load(comm: &Communicator, folder: &Path, which: Which) -> Result<u64> {
     let range = range(comm);
     let mut values = [vec![0.0; range.len()], vec![0.0; range.len()]];
     let [first, second] = &mut values;
     let first = PieceMut { tensor: 0, start: range.start, values: first };
     let second = PieceMut { tensor: 1, start: range.start, values: second };
     let requests = &mut [first, second];
-    let loaded = checkpoint::load(comm, folder, Which::Latest, &tensors(), requests)?;
+    let loaded = checkpoint::load(comm, folder, which, &tensors(), requests)?;
     assert!(loaded.refused.is_empty(), "{:?}", loaded.refused);
     assert_eq!(loaded.state["step"], loaded.step);
     for (tensor, values) in values.iter().enumerate() {
@@ -96,7 +100,13 @@ fn a_job_killed_at_random_moments_always_goes_on() {
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         unfinished += names.filter(|name| name.ends_with(".part")).count();
         let ranks = 1 + round as usize % 5;
-        let step = launch::threads(ranks, |comm| resume(comm, folder.path())).unwrap()[0];
+        let step = launch::threads(ranks, |comm| {
+            for step in checkpoint::steps(comm, folder.path())? {
+                assert_eq!(load(comm, folder.path(), Which::Step(step))?, step);
+            }
+            resume(comm, folder.path())
+        });
+        let step = step.unwrap()[0];
         assert!(step >= last, "round {round}: step {last} was there, now {step} is the latest");
         last = step;
     }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::tests::{load_salted, save_salted};
-use super::{Which, folders};
+use super::{Which, folders, steps};
 use crate::launch;
 
 const THIS: &str =
@@ -43,12 +43,20 @@ fn a_save_cut_off_anywhere_leaves_a_complete_one() {
     if let Some(crash_at) = std::env::var(CHILD).ok().and_then(|n| n.parse().ok()) {
         return child(Path::new(&std::env::var_os(FOLDER).unwrap()), crash_at);
     }
+    let first = tempfile::tempdir().unwrap();
+    launch::threads(3, |comm| save_salted(comm, first.path(), 10, 1, 1)).unwrap();
+    let first = first.path().join("step-00000010");
     let mut seen = Vec::new();
     for crash_at in 1.. {
         let folder = tempfile::tempdir().unwrap();
         let run = folder.path().join("run");
-        launch::threads(3, |comm| save_salted(comm, &run, 10, 1, 1)).unwrap();
-        fs::create_dir(run.join("step-00000015.part")).unwrap();
+        for name in ["step-00000010", "step-00000015.part"] {
+            fs::create_dir_all(run.join(name)).unwrap();
+        }
+        for file in fs::read_dir(&first).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), run.join("step-00000010").join(file.file_name())).unwrap();
+        }
         fs::write(run.join("step-00000015.part/rank-00000.safetensors"), "half").unwrap();
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", THIS])
@@ -61,6 +69,11 @@ fn a_save_cut_off_anywhere_leaves_a_complete_one() {
         let loaded = launch::threads(1 + crash_at as usize % 4, |comm| {
             let checkpoint = load_salted(comm, &run, Which::Latest, 9)?;
             assert!(checkpoint.refused.is_empty(), "{:?}", checkpoint.refused);
+            // Nothing half removed looks complete.
+            for step in steps(comm, &run)? {
+                let older = load_salted(comm, &run, Which::Step(step), 9)?;
+                assert!(older.refused.is_empty(), "{:?}", older.refused);
+            }
             Ok(checkpoint.state["salt"].as_u64().unwrap())
         });
         let salt = loaded.unwrap_or_else(|error| panic!("point {crash_at}: {error}"))[0];

@@ -28,8 +28,8 @@
 //! newest generation, never a later step of the history that was given up. Nothing is
 //! replaced in place, so a step that is saved again is at no moment missing.
 //!
-//! One job at a time saves into a folder; all nodes must see it (a shared file system). A kill is
-//! survived by the order of renames, a loss of power by the flushes as far as the disk honours them.
+//! One job at a time saves into a folder, and all nodes must see it (a shared file system). A kill
+//! is survived by the order of renames, a loss of power as far as the disk honours flushes.
 //!
 //! `tensors` names what is saved and checks that all is there once; `folders` names, finishes and
 //! removes checkpoints; `manifest`, `save` and `load` are what they say; `plain` writes and reads

@@ -145,7 +145,8 @@ fn every_16_bit_value_is_widened_exactly_and_other_types_are_refused() {
         (TensorInfo::new("brain", &[65536]), "the shape [256, 256]; expected [65536]"),
         (TensorInfo::new("absent", &[1]), "holds no tensor absent"),
     ] {
-        let error = launch::threads(2, |comm| import(comm, &path, &[tensor.clone()], &mut []));
+        let error =
+            launch::threads(2, |comm| import(comm, &path, std::slice::from_ref(&tensor), &mut []));
         let error = error.unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.message.contains(wanted), "{error}");

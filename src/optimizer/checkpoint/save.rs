@@ -22,7 +22,8 @@ use crate::files;
 /// All ranks give the same `step` and `tensors`; their pieces together hold every element of every
 /// tensor exactly once, else nothing is written and the error names the elements. Pieces may be
 /// empty and in any order. `state` is that of rank 0. Afterwards the last `keep` checkpoints are
-/// there (0: all); on an error the ones before are untouched, and what was written is removed.
+/// there (0: all). On an error the ones before are untouched, and what was written is removed; only
+/// where an old one cannot be removed, the error comes after the new one is complete.
 ///
 /// A step that was saved before is saved again beside it, under another name, before the old one
 /// may go (see [`crate::optimizer::checkpoint`], 'Going back').
@@ -158,8 +159,9 @@ fn write_rank_file(
     tensors: &[TensorInfo],
     pieces: &[Piece<'_>],
 ) -> Result<(files::FileRecord, u64)> {
-    /// Bytes that are checksummed while they are still in the cache.
-    const CHUNK: usize = 1 << 18;
+    /// Bytes that are checksummed while they are still in the cache: the capacity of the writer, so
+    /// that it does not copy them.
+    const CHUNK: usize = 1 << 20;
     let pieces: Vec<&Piece<'_>> = pieces.iter().filter(|p| !p.values.is_empty()).collect();
     let named = |piece: &&Piece<'_>| {
         let name = format!("{}@{}", tensors[piece.tensor].name, piece.start);
@@ -174,8 +176,8 @@ fn write_rank_file(
             for chunk in bytemuck::cast_slice::<f32, u8>(piece.values).chunks(CHUNK) {
                 writer.write_all(chunk)?;
             }
-            crash_point();
         }
+        crash_point();
         Ok(())
     })?;
     crash_point();
