@@ -2,6 +2,7 @@
 //! moment, again and again, always finds a complete checkpoint and goes on from it.
 //!
 //! The test runs itself again as a child, which saves as fast as it can until it is killed.
+#![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::path::Path;
 use std::process::{Command, Stdio};
