@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 
 /// How the loss is scaled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "loss_scale", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum LossScale {
     /// Not at all.
     #[default]

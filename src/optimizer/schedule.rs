@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 /// How the rate goes from the highest to the lowest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "decay", rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Decay {
     /// Not at all.
     #[default]
@@ -49,18 +49,55 @@ pub enum Decay {
 
 /// The learning rate of every step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Keys")]
 pub struct Schedule {
     /// The highest rate.
     pub lr: f64,
     /// The lowest rate.
-    #[serde(default)]
     pub min_lr: f64,
     /// Steps of warm-up.
-    #[serde(default)]
     pub warmup_steps: u64,
     /// How it decays.
-    #[serde(flatten, default)]
     pub decay: Decay,
+}
+
+/// A schedule as it stands in a configuration.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keys {
+    lr: f64,
+    #[serde(default)]
+    min_lr: f64,
+    #[serde(default)]
+    warmup_steps: u64,
+    decay: Option<String>,
+    decay_steps: Option<u64>,
+    every: Option<u64>,
+    factor: Option<f64>,
+}
+
+impl TryFrom<Keys> for Schedule {
+    type Error = String;
+
+    fn try_from(keys: Keys) -> std::result::Result<Self, String> {
+        let Keys { lr, min_lr, warmup_steps, decay, decay_steps, every, factor } = keys;
+        let name = decay.as_deref().unwrap_or("constant");
+        let decay = match (name, decay_steps, every, factor) {
+            ("constant", None, None, None) => Decay::Constant,
+            ("linear", None, None, None) => Decay::Linear,
+            ("cosine", None, None, None) => Decay::Cosine,
+            ("inverse_sqrt", None, None, None) => Decay::InverseSqrt,
+            ("wsd", Some(decay_steps), None, None) => Decay::Wsd { decay_steps },
+            ("step", None, Some(every), Some(factor)) => Decay::Step { every, factor },
+            _ => {
+                return Err(format!(
+                    "decay '{name}': constant, linear, cosine, inverse_sqrt, wsd with decay_steps, \
+                     or step with every and factor is needed"
+                ));
+            }
+        };
+        Ok(Schedule { lr, min_lr, warmup_steps, decay })
+    }
 }
 
 impl Schedule {

@@ -1,5 +1,6 @@
 //! Training with the sharded optimizer: layers and models, samplers and loaders, and the loop.
 
+pub mod config;
 pub mod gpt;
 pub mod initial;
 pub mod layers;
@@ -7,5 +8,8 @@ pub mod loader;
 pub mod model;
 pub mod planner;
 pub mod random;
+pub mod run;
 pub mod sampler;
 pub mod sums;
+pub mod task;
+pub mod text;

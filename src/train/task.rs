@@ -1,0 +1,52 @@
+//! What the loop needs of a model together with its data.
+
+use serde::Serialize;
+
+use super::model::Loss;
+use crate::communicator::Communicator;
+use crate::error::Result;
+use crate::optimizer::parameter::{GradientSink, Parameter, ParameterSource};
+
+/// One result of an evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Measure {
+    /// Its name, such as `held_out_loss`.
+    pub name: String,
+    /// Its value.
+    pub value: f64,
+}
+
+/// A model and its data.
+///
+/// What a micro-batch holds depends on its step and number alone, never on who computes it: that is
+/// how training has the same bits at any number of ranks.
+pub trait Task {
+    /// The parameters in registration order.
+    fn parameters(&self) -> Vec<Parameter>;
+
+    /// The initial values of one parameter.
+    fn initialise(&self, seed: u64, parameter: usize) -> Vec<f32>;
+
+    /// Adds the gradient of `scale` times the mean loss of a micro-batch of a step.
+    fn learn(
+        &mut self,
+        step: u64,
+        micro_batch: usize,
+        scale: f32,
+        parameters: &mut dyn ParameterSource,
+        gradients: &mut dyn GradientSink,
+    ) -> Result<Loss>;
+
+    /// The results on data that was held out: the same on all ranks. Collective.
+    fn evaluate(
+        &mut self,
+        communicator: &Communicator,
+        parameters: &mut dyn ParameterSource,
+    ) -> Result<Vec<Measure>>;
+
+    /// What a micro-batch counts as in the throughput: tokens, samples.
+    fn units(&self) -> usize;
+
+    /// Something to show of the trained model, by this rank alone.
+    fn sample(&mut self, parameters: &mut dyn ParameterSource) -> Result<Option<String>>;
+}
