@@ -8,6 +8,7 @@ mod pagerank;
 mod plan;
 mod selftest;
 mod size;
+mod train;
 mod tune;
 
 use std::path::PathBuf;
@@ -83,6 +84,7 @@ enum Command {
     Plan(plan::PlanCommand),
     Selftest(selftest::Selftest),
     Pagerank(pagerank::Pagerank),
+    Train(train::Train),
     /// Fail on purpose
     #[command(hide = true)]
     Fault(fault::Fault),
@@ -224,6 +226,7 @@ fn start(cli: Cli) -> Result<ExitCode> {
             Command::Tune(command) => command.run(session),
             Command::Selftest(command) => command.run(session),
             Command::Pagerank(command) => command.run(session),
+            Command::Train(command) => command.run(session),
             Command::Fault(command) => command.run(session),
             Command::Plan(_) => Ok(()),
         }

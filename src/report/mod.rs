@@ -1,6 +1,8 @@
 //! Self-contained HTML pages: no network, no script, readable on a phone and in dark mode.
 
 pub mod chart;
+pub mod line;
+pub mod training;
 
 /// Text as it may stand in a page.
 pub fn escaped(text: &str) -> String {

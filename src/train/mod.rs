@@ -5,6 +5,7 @@ pub mod gpt;
 pub mod initial;
 pub mod layers;
 pub mod loader;
+pub mod log;
 pub mod model;
 pub mod planner;
 pub mod random;

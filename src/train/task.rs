@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
+use super::config::{ModelConfig, TrainConfig};
 use super::model::Loss;
+use super::text::TextTask;
 use crate::communicator::Communicator;
 use crate::error::Result;
 use crate::optimizer::parameter::{GradientSink, Parameter, ParameterSource};
@@ -49,4 +51,11 @@ pub trait Task {
 
     /// Something to show of the trained model, by this rank alone.
     fn sample(&mut self, parameters: &mut dyn ParameterSource) -> Result<Option<String>>;
+}
+
+/// The task that a configuration describes, with `threads` threads of this rank.
+pub fn task(config: &TrainConfig, threads: usize) -> Result<Box<dyn Task>> {
+    match &config.model {
+        ModelConfig::Gpt(gpt) => Ok(Box::new(TextTask::new(config, gpt, threads)?)),
+    }
 }
