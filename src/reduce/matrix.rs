@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn strided_views_touch_nothing_between_their_rows() {
         let (a, b) = (values(6 * 10, 1), values(4 * 9, 2));
-        let mut c = vec![7.0f32; 6 * 8];
+        let mut c = [7.0f32; 6 * 8];
         let left = Matrix::strided(&a[2..], 6, 4, 10);
         let right = Matrix::strided(&b[3..], 4, 5, 9);
         product(MatrixMut::strided(&mut c[1..], 6, 5, 8), left, right, 1.0, 0.0, 1);
