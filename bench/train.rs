@@ -4,6 +4,8 @@
 //! Microseconds per token of forward and backward, best and median of the steps; 6 layers of width
 //! 384, 6 heads, context 256, 256 tokens. Without arguments: 1 and 2 threads.
 
+#![allow(clippy::print_stdout)] // the result is a line
+
 use rankwise::error::Result;
 use rankwise::train::gpt::{Batch, Config, Gpt};
 use rankwise::train::model::{Model, Tensors};

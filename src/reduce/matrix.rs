@@ -10,7 +10,8 @@
 //! column) and results of at most 256 elements whose operands are contiguous along `k`, where the
 //! chains are as many as a vector has lanes.
 //!
-//! Cost: 2·m·n·k operations; about 250 GFLOP/s on one core with AVX-512 at 512³, which is its peak.
+//! Cost: 2·m·n·k operations. At 512³ one core reaches its peak: 250 GFLOP/s on Zen 5, whose vector
+//! units are 512 bits wide, and 114 on Zen 4, whose are 256.
 
 #![allow(unsafe_code)] // the kernels take raw pointers; the views check ranges once
 
@@ -236,7 +237,7 @@ mod tests {
     #[test]
     fn strided_views_touch_nothing_between_their_rows() {
         let (a, b) = (values(6 * 10, 1), values(4 * 9, 2));
-        let mut c = vec![7.0f32; 6 * 8];
+        let mut c = [7.0f32; 6 * 8];
         let left = Matrix::strided(&a[2..], 6, 4, 10);
         let right = Matrix::strided(&b[3..], 4, 5, 9);
         product(MatrixMut::strided(&mut c[1..], 6, 5, 8), left, right, 1.0, 0.0, 1);

@@ -6,7 +6,8 @@
 //! bit as long as the loop does not ask for `mul_add`, whose plain version is a slow library call.
 //!
 //! Everything the closure calls must be inlined into it, or it runs with plain vectors: mark the
-//! closure and the functions it calls `#[inline(always)]`.
+//! closure and the functions it calls `#[inline(always)]`, and write loops as `for`: the body of a
+//! `for_each` is a closure of its own, which the compiler may leave outside.
 
 #![allow(unsafe_code)] // a function for a wider target may be called only once that was detected
 

@@ -1,6 +1,6 @@
 //! The memory of a GPT's passes, allocated for the largest micro-batch so far.
 //!
-//! Floats per token kept for the backward pass, of each block: 17 · width and
+//! Floats per token kept for the backward pass, of each block: 16 · width and
 //! heads · length probabilities. On top of all blocks: the logits, and 5 · width of gradients that
 //! are passed down. About 63 MB a block for 8 × 256 tokens of width 384, of which the
 //! probabilities are 13.

@@ -153,9 +153,13 @@ fn causal_softmax(block: &mut [f32], first: usize, keys: usize, length: usize) {
             for (i, row) in block.chunks_mut(length).enumerate() {
                 let (seen, hidden) = row[..keys].split_at_mut(first + i + 1);
                 let largest = maximum(seen);
-                seen.iter_mut().for_each(|s| *s = exp(*s - largest));
+                for s in seen.iter_mut() {
+                    *s = exp(*s - largest);
+                }
                 let factor = 1.0 / sum_of(seen, |e| e);
-                seen.iter_mut().for_each(|e| *e *= factor);
+                for e in seen.iter_mut() {
+                    *e *= factor;
+                }
                 hidden.fill(0.0);
             }
         },
@@ -263,7 +267,9 @@ fn softmax_backward<'a>(
             for (query, (dp, p)) in dp.chunks_mut(keys).zip(block.chunks(length)).enumerate() {
                 let (dy, y) = rows(query);
                 let along = sum_of_two(dy, y, |a, b| a * b);
-                dp.iter_mut().zip(p).for_each(|(dp, p)| *dp = p * (*dp - along));
+                for (dp, p) in dp.iter_mut().zip(p) {
+                    *dp = p * (*dp - along);
+                }
             }
         },
     );

@@ -72,10 +72,14 @@ pub fn forward_backward(
 fn row_gradient(row: &mut [f32], target: usize, scale: f32) -> f32 {
     let largest = maximum(row);
     let chosen = row[target] - largest;
-    row.iter_mut().for_each(|z| *z = exp(*z - largest));
+    for z in row.iter_mut() {
+        *z = exp(*z - largest);
+    }
     let sum = sum_of(row, |e| e);
     let factor = scale / sum;
-    row.iter_mut().for_each(|e| *e *= factor);
+    for e in row.iter_mut() {
+        *e *= factor;
+    }
     row[target] -= scale;
     sum.ln() - chosen
 }

@@ -76,7 +76,7 @@ pub fn tanh(x: f32) -> f32 {
     let p = -5.704_988_7e-3 * z + 2.063_909e-2;
     let p = p * z - 5.373_971_5e-2;
     let p = p * z + 1.333_144_2e-1;
-    let p = p * z - 3.333_328_2e-1;
+    let p = p * z - 3.333_328e-1;
     let small = p * z * x + x;
     let magnitude = x.abs();
     let large = (1.0 - 2.0 / (exp(2.0 * magnitude) + 1.0)).copysign(x);
@@ -117,7 +117,7 @@ fn across(mut lanes: [f32; LANES], add: impl Fn(f32, f32) -> f32) -> f32 {
     lanes[0]
 }
 
-/// Σ f(x), in [`LANES`] chains and a tree: the same order on every machine.
+/// Σ f(x), in 16 chains and a tree: the same order on every machine.
 #[inline(always)]
 pub fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];

@@ -1,9 +1,9 @@
 //! GELU, `x · Φ(x)`, exactly (by erf) and as the tanh approximation of GPT-2.
 //!
-//! | form | value | derivative |
-//! | --- | --- | --- |
-//! | erf | `x/2 · (1 + erf(x/√2))` | `(1 + erf(x/√2))/2 + x · e^(−x²/2)/√(2π)` |
-//! | tanh | `x/2 · (1 + t)`, t = tanh(√(2/π)·(x + 0.044715 x³)) | `(1 + t)/2 + x/2 · (1 − t²) · √(2/π)·(1 + 0.134145 x²)` |
+//! - erf: `x/2 · (1 + erf(x/√2))`, with the derivative
+//!   `(1 + erf(x/√2))/2 + x · e^(−x²/2)/√(2π)`;
+//! - tanh: `x/2 · (1 + t)` with t = tanh(√(2/π)·(x + 0.044715 x³)), and the derivative
+//!   `(1 + t)/2 + x/2 · (1 − t²) · √(2/π)·(1 + 0.134145 x²)`.
 
 use super::functions::{erf, exp, tanh};
 use super::map_pairs;

@@ -68,7 +68,9 @@ pub fn forward_residual(
             || {
                 let rows = y.chunks_exact_mut(outputs).zip(residual.chunks_exact(outputs));
                 for (y, residual) in rows {
-                    y.iter_mut().zip(residual).zip(bias).for_each(|((y, x), b)| *y = x + b);
+                    for ((y, x), b) in y.iter_mut().zip(residual).zip(bias) {
+                        *y = x + b;
+                    }
                 }
             },
         );
@@ -96,7 +98,7 @@ pub fn backward_weight(dweight: &mut [f32], dy: &[f32], x: &[f32], shape: Shape,
 /// `db += Σ rows of dy`.
 pub fn backward_bias(dbias: &mut [f32], dy: &[f32], threads: usize) {
     let outputs = dbias.len();
-    assert!(outputs > 0 && dy.len() % outputs == 0);
+    assert!(outputs > 0 && dy.len().is_multiple_of(outputs));
     let rows = dy.len() / outputs;
     let each = outputs.div_ceil(threads.max(1));
     for_each_part(threads, dbias.chunks_mut(each).enumerate(), |(part, dbias)| {
@@ -110,7 +112,9 @@ pub fn backward_bias(dbias: &mut [f32], dy: &[f32], threads: usize) {
                     #[inline(always)]
                     |row, column, sums| {
                         let from = &dy[row * outputs + column..];
-                        sums.iter_mut().zip(from).for_each(|(sum, x)| *sum += x);
+                        for (sum, x) in sums.iter_mut().zip(from) {
+                            *sum += x;
+                        }
                     },
                 );
             },

@@ -66,10 +66,14 @@ pub(crate) fn add_column_sums(
             for row in first..end {
                 f(row, column, &mut block[..panel.len()]);
             }
-            total.iter_mut().zip(block).for_each(|(total, x)| *total += x);
+            for (total, x) in total.iter_mut().zip(block) {
+                *total += x;
+            }
             first = end;
         }
-        panel.iter_mut().zip(total).for_each(|(sum, x)| *sum += x);
+        for (sum, x) in panel.iter_mut().zip(total) {
+            *sum += x;
+        }
     }
 }
 
@@ -85,7 +89,11 @@ pub(crate) fn map_pairs(
     for_each_part(threads, parts, |(y, x)| {
         crate::reduce::simd::vectorised(
             #[inline(always)]
-            || y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(*y, x)),
+            || {
+                for (y, &x) in y.iter_mut().zip(x) {
+                    *y = f(*y, x);
+                }
+            },
         );
     });
 }
