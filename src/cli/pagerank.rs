@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::Session;
+use super::graph_input::{Input, RelabelName};
 use crate::error::Result;
 use crate::graph::options::{Dangling, Number, PageRankOptions, Scale, Stop};
-use crate::graph::order::Relabel;
-use crate::graph::rows::Duplicates;
 use crate::graph::{self, PageRankJob, PageRankSummary};
 
 /// Rank the nodes of a graph as `networkx.pagerank` does, on all ranks of the job.
@@ -16,17 +15,20 @@ use crate::graph::{self, PageRankJob, PageRankSummary};
 /// GRAPH is a text edge list: two node ids a line, separated by tabs, spaces or commas; lines that
 /// start with # or % are comments. Ids are numbers if all of them are, otherwise names. Or it is a
 /// matrix that starts with %%MatrixMarket (coordinate pattern|real|integer general|symmetric), a
-/// METIS graph (.graph, .metis), or a serialized graph of the GAP benchmarks (.sg, .wsg). In these,
-/// nodes without edges count as nodes; Matrix Market and METIS count nodes from 1, GAP from 0. Text
-/// may be packed with gzip or zstd. Or it is kron:SCALE[:EDGE_FACTOR[:SEED]] or uniform:SCALE[...],
-/// a random graph of 2^SCALE nodes. The result has the same bits on any number of ranks.
+/// METIS graph (.graph, .metis), a serialized graph of the GAP benchmarks (.sg, .wsg), a BVGraph
+/// (.graph with .properties beside it), or a file that `rankwise graph convert` wrote (.rwg). In
+/// these, nodes without edges count as nodes; Matrix Market and METIS count nodes from 1, GAP and
+/// BVGraph from 0. Text may be packed with gzip or zstd. Or it is a Parquet table (.parquet) with
+/// ids in two columns, integers or text. Or it is kron:SCALE[:EDGE_FACTOR[:SEED]] or
+/// uniform:SCALE[...], a random graph of 2^SCALE nodes. The result has the same bits on any number
+/// of ranks.
 ///
 /// Files of node values (--personalization, --nstart, --dangling) have a node id and a number >= 0
 /// a line; nodes that are not named have 0, and the values need not add up to 1.
 #[derive(Debug, clap::Args)]
 pub(super) struct Pagerank {
-    /// Graph file, or the name of a random graph
-    graph: PathBuf,
+    #[command(flatten)]
+    input: Input,
     /// Share of a rank that follows the edges; 0 <= ALPHA < 1
     #[arg(long, default_value = "0.85")]
     alpha: f64,
@@ -61,29 +63,12 @@ pub(super) struct Pagerank {
     /// Without convergence write the last ranks to the output, without a manifest, and fail
     #[arg(long, requires = "output")]
     write_anyway: bool,
-    /// Edges have the weights of the file; in an edge list, the third column (otherwise ignored)
-    #[arg(long)]
-    weights: bool,
-    /// Each line is an edge both ways; no effect on formats that say so themselves
-    #[arg(long)]
-    undirected: bool,
-    /// What repeated edges mean
-    #[arg(long, value_enum, default_value = "sum")]
-    duplicates: DuplicatesName,
     /// Print the K highest ranks
     #[arg(long, default_value = "10", value_name = "K")]
     top: usize,
     /// Write node and rank of all nodes to FILE (.csv or .parquet), and FILE.manifest.json last
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum DuplicatesName {
-    /// Their weights add up, as in a networkx multigraph
-    Sum,
-    /// They are one edge, as in a networkx graph
-    Merge,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -114,16 +99,6 @@ enum ScaleName {
     Sum1,
     /// The number of nodes
     Sumn,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum RelabelName {
-    /// Unless most edges join nodes with near ids
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
 }
 
 impl Pagerank {
@@ -158,19 +133,14 @@ impl Pagerank {
 
     pub(super) fn run(&self, session: Session<'_>) -> Result<()> {
         let options = self.options();
+        let input = self.input.input(self.relabel.relabel());
         let job = PageRankJob {
-            graph: self.graph.clone(),
-            weighted: self.weights,
-            undirected: self.undirected,
-            duplicates: match self.duplicates {
-                DuplicatesName::Sum => Duplicates::Sum,
-                DuplicatesName::Merge => Duplicates::Merge,
-            },
-            relabel: match self.relabel {
-                RelabelName::Auto => Relabel::Auto,
-                RelabelName::Always => Relabel::Always,
-                RelabelName::Never => Relabel::Never,
-            },
+            graph: input.graph,
+            weighted: input.options.weighted,
+            columns: input.columns,
+            undirected: input.options.undirected,
+            duplicates: input.options.duplicates,
+            relabel: input.options.relabel,
             dangling: (options.dangling == Dangling::Given).then(|| (&self.dangling).into()),
             options,
             personalization: self.personalization.clone(),

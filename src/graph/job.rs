@@ -9,14 +9,15 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::columns::Columns;
 use super::ids::Numbering;
-use super::load::{Loaded, load};
 use super::node_values;
+use super::open::{Graph, Opened};
 use super::options::{Dangling, Distributions, PageRankOptions};
 use super::order::Relabel;
 use super::output::{self, Format, OwnRanks, TopNode};
 use super::pagerank::pagerank;
-use super::partition::{PartitionOptions, partition};
+use super::partition::PartitionOptions;
 use super::rows::Duplicates;
 use crate::communicator::Communicator;
 use crate::element::Op;
@@ -30,6 +31,8 @@ pub struct PageRankJob {
     pub graph: PathBuf,
     /// Edges have the weights that the file gives (third column of an edge list).
     pub weighted: bool,
+    /// The columns of a table.
+    pub columns: Columns,
     /// Each line is an edge both ways; formats that say so themselves are not changed by it.
     pub undirected: bool,
     /// What repeated edges mean.
@@ -62,6 +65,7 @@ impl PageRankJob {
         PageRankJob {
             graph: graph.into(),
             weighted: false,
+            columns: Columns::default(),
             undirected: false,
             duplicates: Duplicates::default(),
             relabel: Relabel::default(),
@@ -116,16 +120,16 @@ pub fn run(comm: &Communicator, job: &PageRankJob) -> Result<PageRankSummary> {
     comm.agree(job.options.validate())?;
     comm.agree(if comm.rank() == 0 { check_output(job) } else { Ok(()) })?;
     let mut clock = Clock::new();
-    let Loaded { numbering, edges, listing } = load(comm, &job.graph, job.weighted)?;
-    let given = comm.agree(distributions(job, &numbering))?;
-    let load_seconds = clock.lap();
-    let options = PartitionOptions {
+    let asked = PartitionOptions {
         weighted: job.weighted,
-        undirected: listing.undirected(job.undirected),
+        undirected: job.undirected,
         duplicates: job.duplicates,
         relabel: job.relabel,
     };
-    let graph = partition(comm, numbering.len(), edges, options)?;
+    let opened = Opened::open(comm, &job.graph, asked, &job.columns)?;
+    let given = comm.agree(distributions(job, opened.numbering()))?;
+    let load_seconds = clock.lap();
+    let Graph { numbering, partition: graph, .. } = opened.partition(comm, asked)?;
     let partition_seconds = clock.lap();
     let result = pagerank(comm, &graph, &job.options, given)?;
     let partition_seconds = partition_seconds + clock.lap() - result.seconds;

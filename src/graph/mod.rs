@@ -25,24 +25,34 @@
 //! The result is a function of the graph and the options: the same bits at any number of ranks and
 //! threads, for plain and packed files, for any order of the lines, and in any format.
 
+pub mod binary;
+pub mod bvgraph;
+pub mod column;
+pub mod columns;
 mod compression;
+pub mod convert;
 pub mod edge_list;
+pub mod export;
 pub mod gap;
 pub mod generator;
 pub mod ids;
+pub mod info;
 pub mod job;
 pub mod load;
 pub mod matrix_market;
 pub mod metis;
 pub mod names;
 pub mod node_values;
+pub mod open;
 pub mod options;
 pub mod order;
 pub mod output;
 pub mod pagerank;
+mod parquet_table;
 pub mod partition;
 pub mod rows;
 pub mod source;
 pub mod step;
+pub mod whole;
 
 pub use job::{PageRankJob, PageRankSummary, run};

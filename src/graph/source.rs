@@ -190,6 +190,18 @@ impl HeadLines {
         Ok(bytes)
     }
 
+    /// [`HeadLines::first_bytes`], of a file that may be empty or packed in a damaged way.
+    pub(super) fn first_bytes_if_any(path: &Path, count: u64) -> Result<Vec<u8>> {
+        let Some((mut file, _, _)) = compression::open(path)? else {
+            return Ok(Vec::new());
+        };
+        let mut bytes = Vec::new();
+        let read =
+            file.seek(SeekFrom::Start(0)).and_then(|_| file.take(count).read_to_end(&mut bytes));
+        read.map_err(|e| Error::file(path, "read", &e))?;
+        Ok(bytes)
+    }
+
     /// The next line without its end; bytes that are not UTF-8 are replaced.
     pub(super) fn next_line(&mut self) -> Result<Option<String>> {
         let mut line = Vec::new();

@@ -13,6 +13,7 @@
 
 pub mod frame;
 pub mod lane;
+pub mod mapped;
 pub mod memory;
 #[cfg(feature = "mpi")]
 pub mod mpi;
