@@ -219,15 +219,25 @@ fn by_owner(edges: &Edges, sharding: &Sharding) -> (Keys, Vec<usize>) {
     (Keys { keys, weights }, counts)
 }
 
-/// The sum of the weights of the out-edges of each own node, in the order of their targets.
-fn sum_out_weights(comm: &Communicator, rows: &Rows, sharding: &Sharding) -> Result<Vec<f64>> {
+/// The edges out of the own nodes, as rows of targets. Collective.
+pub(super) fn out_rows(
+    comm: &Communicator,
+    rows: &Rows,
+    sharding: &Sharding,
+    weighted: bool,
+) -> Result<Rows> {
     let mut reversed = Edges::default();
     reversed.edges.reserve_exact(rows.edges());
     reversed.edges.extend(rows.iter().map(|(from, to, _)| (to, from)));
     reversed.weights.extend_from_slice(&rows.weights);
-    let moved = to_owners(comm, reversed, sharding, true)?;
+    let moved = to_owners(comm, reversed, sharding, weighted)?;
     let own = sharding.range(comm.rank());
-    let out_edges = Rows::build(own, &moved.keys, &moved.weights, Duplicates::Sum);
+    Ok(Rows::build(own, &moved.keys, &moved.weights, Duplicates::Sum))
+}
+
+/// The sum of the weights of the out-edges of each own node, in the order of their targets.
+fn sum_out_weights(comm: &Communicator, rows: &Rows, sharding: &Sharding) -> Result<Vec<f64>> {
+    let out_edges = out_rows(comm, rows, sharding, true)?;
     let sums: Vec<f64> = out_edges
         .offsets
         .windows(2)

@@ -105,23 +105,7 @@ impl<P: Precision> State<P> {
     ) -> Result<Self> {
         let rows = gather_rows(&graph.rows, graph.sharding.n())?;
         let start = Spread::new(given.start.as_ref(), graph);
-        let scale = graph
-            .out_weights
-            .iter()
-            .map(|&w| P::Sum::from_f64(if w == 0.0 { 0.0 } else { options.alpha / w }));
-        let scale: Vec<P::Sum> = scale.collect();
-        // A factor that vanishes would turn a node into a dangling one.
-        let lost = |(s, w): (&P::Sum, &f64)| {
-            let s = s.to_f64();
-            *w != 0.0 && options.alpha > 0.0 && !(s > 0.0 && s.is_finite())
-        };
-        let infinite = |w: &f64| !P::Sum::from_f64(*w).to_f64().is_finite();
-        if scale.iter().zip(&graph.out_weights).any(lost) || graph.rows.weights.iter().any(infinite)
-        {
-            return Err(Error::input(
-                "a weight is beyond the range of 32-bit numbers; scale all weights, or use 64 bits",
-            ));
-        }
+        let scale = scale::<P>(graph, options.alpha)?;
         let dangling = match options.dangling {
             Dangling::Follow => None,
             Dangling::Ignore => Some(Spread::Even(0.0)),
@@ -234,8 +218,26 @@ impl<P: Precision> State<P> {
     }
 }
 
+/// α/W of each own node, 0 for dangling ones.
+pub(super) fn scale<P: Precision>(graph: &Partition, alpha: f64) -> Result<Vec<P::Sum>> {
+    let factor = |&w: &f64| P::Sum::from_f64(if w == 0.0 { 0.0 } else { alpha / w });
+    let scale: Vec<P::Sum> = graph.out_weights.iter().map(factor).collect();
+    // A factor that vanishes would turn a node into a dangling one.
+    let lost = |(s, w): (&P::Sum, &f64)| {
+        let s = s.to_f64();
+        *w != 0.0 && alpha > 0.0 && !(s > 0.0 && s.is_finite())
+    };
+    let infinite = |w: &f64| !P::Sum::from_f64(*w).to_f64().is_finite();
+    if scale.iter().zip(&graph.out_weights).any(lost) || graph.rows.weights.iter().any(infinite) {
+        return Err(Error::input(
+            "a weight is beyond the range of 32-bit numbers; scale all weights, or use 64 bits",
+        ));
+    }
+    Ok(scale)
+}
+
 /// The incoming edges in the layout of the gathers.
-fn gather_rows<P: Precision>(rows: &Rows, n: usize) -> Result<GatherRows<P>> {
+pub(super) fn gather_rows<P: Precision>(rows: &Rows, n: usize) -> Result<GatherRows<P>> {
     let lengths: Vec<u32> = rows.offsets.windows(2).map(|row| (row[1] - row[0]) as u32).collect();
     let weighted = !rows.weights.is_empty();
     let built = GatherRows::build(n, &lengths, weighted, |row, sources, weights| {
@@ -249,7 +251,7 @@ fn gather_rows<P: Precision>(rows: &Rows, n: usize) -> Result<GatherRows<P>> {
 }
 
 /// Cuts rows into tasks of about 2¹⁶ edges, at multiples of the grain.
-fn tasks<P: Precision>(rows: &GatherRows<P>) -> Sharding {
+pub(super) fn tasks<P: Precision>(rows: &GatherRows<P>) -> Sharding {
     let prefix: Vec<u64> =
         rows.prefix().into_iter().zip(0..).map(|(at, block)| at + 64 * block).collect();
     let cost = prefix.last().copied().unwrap_or(0);
