@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::Session;
 use super::graph_input::{Input, RelabelName};
+use super::{Session, progress};
 use crate::error::{Error, Result};
 use crate::graph::convert::{ConvertSummary, convert, describe};
 use crate::graph::generator::Generator;
@@ -83,7 +83,8 @@ impl Generate {
             }
         };
         let input = self.input.input(self.relabel.relabel());
-        let summary = convert(session.communicator, &input, &self.output)?;
+        let work = || convert(session.communicator, &input, &self.output);
+        let summary = progress::shown(session, work)?;
         print(session, &summary, &self.output)
     }
 }
@@ -91,7 +92,8 @@ impl Generate {
 impl Convert {
     fn run(&self, session: Session<'_>) -> Result<()> {
         let input = self.input.input(self.relabel.relabel());
-        let summary = convert(session.communicator, &input, &self.output)?;
+        let work = || convert(session.communicator, &input, &self.output);
+        let summary = progress::shown(session, work)?;
         print(session, &summary, &self.output)
     }
 }
@@ -119,7 +121,8 @@ fn print(session: Session<'_>, summary: &ConvertSummary, output: &std::path::Pat
 impl Info {
     fn run(&self, session: Session<'_>) -> Result<()> {
         let input = self.input.input(Relabel::Never);
-        let Some(info) = describe(session.communicator, &input, &self.parts)? else {
+        let work = || describe(session.communicator, &input, &self.parts);
+        let Some(info) = progress::shown(session, work)? else {
             return Ok(());
         };
         if session.speaks_to_people() {

@@ -6,8 +6,10 @@ mod bench;
 mod fault;
 mod graph;
 mod graph_input;
+mod hits;
 mod pagerank;
 mod plan;
+mod progress;
 mod selftest;
 mod size;
 mod tune;
@@ -88,6 +90,7 @@ enum Command {
     #[command(subcommand)]
     Graph(graph::GraphCommand),
     Pagerank(pagerank::Pagerank),
+    Hits(hits::Hits),
     /// Fail on purpose
     #[command(hide = true)]
     Fault(fault::Fault),
@@ -231,6 +234,7 @@ fn start(cli: Cli) -> Result<ExitCode> {
             Command::Selftest(command) => command.run(session),
             Command::Graph(command) => command.run(session),
             Command::Pagerank(command) => command.run(session),
+            Command::Hits(command) => command.run(session),
             Command::Fault(command) => command.run(session),
             Command::Plan(_) => Ok(()),
         }

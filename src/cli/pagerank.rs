@@ -1,13 +1,19 @@
 //! `rankwise pagerank`: ranks the nodes of a graph.
 
-use std::path::PathBuf;
+mod page;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use super::Session;
 use super::graph_input::{Input, RelabelName};
+use super::{Session, progress};
 use crate::error::Result;
+use crate::files;
 use crate::graph::options::{Dangling, Number, PageRankOptions, Scale, Stop};
+use crate::graph::output::TopNode;
+use crate::graph::personalized::{self, SourcesSummary};
 use crate::graph::{self, PageRankJob, PageRankSummary};
 
 /// Rank the nodes of a graph as `networkx.pagerank` does, on all ranks of the job.
@@ -66,9 +72,21 @@ pub(super) struct Pagerank {
     /// Print the K highest ranks
     #[arg(long, default_value = "10", value_name = "K")]
     top: usize,
-    /// Write node and rank of all nodes to FILE (.csv or .parquet), and FILE.manifest.json last
+    /// Write node and rank of all nodes to FILE (.csv, .parquet or .npy), and FILE.manifest.json
+    /// last; with --sources, source, node and rank of the K highest of each source
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// One ranking for each of these nodes, with all teleports to it: ids between commas, or a file
+    /// with one id a line
+    #[arg(
+        long,
+        value_name = "A,B,…|FILE",
+        conflicts_with_all = ["personalization", "nstart", "write_anyway", "report"]
+    )]
+    sources: Option<String>,
+    /// Write a page with the convergence and the highest ranks to FILE
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -150,26 +168,80 @@ impl Pagerank {
             top: self.top,
             command: std::env::args().collect::<Vec<_>>().join(" "),
         };
-        let summary = graph::run(session.communicator, &job)?;
+        let comm = session.communicator;
+        if let Some(sources) = &self.sources {
+            let sources = comm.agree(personalized::parse_sources(sources))?;
+            let work = || personalized::run(comm, &job, &sources);
+            let summary = progress::shown(session, work)?;
+            if session.speaks_to_people() {
+                self.print_sources(&summary, session);
+            }
+            return session.print_json(&summary);
+        }
+        if let Some(path) = &self.report {
+            comm.agree(files::check_folder(path))?;
+        }
+        let summary = progress::shown(session, || graph::run(comm, &job))?;
+        if let Some(path) = &self.report {
+            comm.agree(if session.speaks() {
+                self.write_page(path, &summary, comm.ranks(), &job)
+            } else {
+                Ok(())
+            })?;
+        }
         if session.speaks_to_people() {
             self.print(&summary, session);
         }
         session.print_json(&summary)
     }
 
+    fn write_page(
+        &self,
+        path: &Path,
+        summary: &PageRankSummary,
+        ranks: usize,
+        job: &PageRankJob,
+    ) -> Result<()> {
+        let limit = job.options.limit(summary.vertices as usize);
+        let graph = self.input.graph.display().to_string();
+        let page = page::html(&graph, summary, ranks, limit);
+        files::write_atomically(path, |writer| writer.write_all(page.as_bytes())).map(|_| ())
+    }
+
+    fn print_sources(&self, summary: &SourcesSummary, session: Session<'_>) {
+        for source in &summary.sources {
+            println!(
+                "source {} ({} iterations, last change {:.3e})",
+                node_name(&source.source),
+                source.iterations,
+                source.residual
+            );
+            print_top("rank", &source.top);
+        }
+        if session.output.quiet {
+            return;
+        }
+        let s = summary.seconds;
+        println!(
+            "{} nodes, {} edges, {} sources; {} ranks; load {:.3} s, partition {:.3} s, iterate \
+             {:.4} s ({:.2} ns an edge and source), write {:.3} s",
+            summary.vertices,
+            summary.edges,
+            summary.sources.len(),
+            session.communicator.ranks(),
+            s.load,
+            s.partition,
+            s.iterate,
+            summary.ns_per_edge,
+            s.write
+        );
+        if let Some(path) = &self.output {
+            println!("wrote {}", path.display());
+        }
+    }
+
     fn print(&self, summary: &PageRankSummary, session: Session<'_>) {
-        let name = |node: &serde_json::Value| match node {
-            serde_json::Value::String(name) => name.clone(),
-            other => other.to_string(),
-        };
-        let nodes: Vec<String> = summary.top.iter().map(|top| name(&top.node)).collect();
-        let width = nodes.iter().map(|node| node.chars().count()).max().unwrap_or(0).max(4);
-        if !nodes.is_empty() {
-            println!("{:>5}  {:<width$}  rank", "", "node");
-        }
-        for (i, (node, top)) in nodes.iter().zip(&summary.top).enumerate() {
-            println!("{:>5}  {node:<width$}  {}", i + 1, top.rank);
-        }
+        print_top("rank", &summary.top);
         if session.output.quiet {
             return;
         }
@@ -189,8 +261,28 @@ impl Pagerank {
             s.write,
             summary.peak_rss_bytes as f64 / f64::from(1 << 20)
         );
-        if let Some(path) = &self.output {
+        for path in [&self.output, &self.report].into_iter().flatten() {
             println!("wrote {}", path.display());
         }
+    }
+}
+
+/// An id as people read it.
+fn node_name(node: &serde_json::Value) -> String {
+    match node {
+        serde_json::Value::String(name) => name.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Prints a list of the highest values.
+pub(super) fn print_top(value: &str, top: &[TopNode]) {
+    let nodes: Vec<String> = top.iter().map(|top| node_name(&top.node)).collect();
+    let width = nodes.iter().map(|node| node.chars().count()).max().unwrap_or(0).max(4);
+    if !nodes.is_empty() {
+        println!("{:>5}  {:<width$}  {value}", "", "node");
+    }
+    for (i, (node, top)) in nodes.iter().zip(top).enumerate() {
+        println!("{:>5}  {node:<width$}  {}", i + 1, top.rank);
     }
 }

@@ -177,7 +177,7 @@ fn iterate(
         let own_authorities = &authorities.whole()[own.clone()];
         let mine = [largest(next), largest(own_authorities)];
         let most = comm.all_reduce_vec(&mine, Op::Max)?;
-        comm.agree(check_scale(most[0], most[1]))?;
+        check_scale(most[0], most[1])?;
         // Multiplied as networkx does, not divided.
         let scale = 1.0 / most[0];
         next.iter_mut().for_each(|hub| *hub *= scale);
@@ -202,10 +202,12 @@ fn check_scale(hubs: f64, authorities: f64) -> Result<()> {
     if hubs.is_normal() && authorities.is_normal() && (1.0 / hubs).is_normal() {
         return Ok(());
     }
-    Err(Error::input(format!(
+    // The maxima are the same on every rank, and so is the error.
+    let error = Error::input(format!(
         "hits: the largest hub is {hubs:e} and the largest authority {authorities:e}; it takes an \
          edge with a weight above 0, and weights within the range of floating-point numbers"
-    )))
+    ));
+    Err(Error { agreed: true, ..error })
 }
 
 /// The sums of all rows.

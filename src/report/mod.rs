@@ -1,6 +1,7 @@
 //! Self-contained HTML pages: no network, no script, readable on a phone and in dark mode.
 
 pub mod chart;
+pub mod convergence;
 
 /// Text as it may stand in a page.
 pub fn escaped(text: &str) -> String {
