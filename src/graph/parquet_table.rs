@@ -19,6 +19,7 @@ use parquet::data_type::{
     ByteArray, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type,
 };
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 use rayon::prelude::*;
@@ -271,7 +272,31 @@ impl<'p> Table<'p> {
 
 fn reader(path: &Path) -> Result<SerializedFileReader<File>> {
     let file = File::open(path).map_err(|e| Error::file(path, "open", &e))?;
-    SerializedFileReader::new(file).map_err(|error| damaged(path, &error))
+    let bytes = file.metadata().map_err(|e| Error::file(path, "read", &e))?.len();
+    let reader = SerializedFileReader::new(file).map_err(|error| damaged(path, &error))?;
+    check_places(path, &reader, bytes)?;
+    Ok(reader)
+}
+
+/// The crate panics on places that cannot be, and allocates what a damaged footer promises.
+fn check_places(path: &Path, reader: &SerializedFileReader<File>, bytes: u64) -> Result<()> {
+    for group in reader.metadata().row_groups() {
+        let inside = |chunk: &ColumnChunkMetaData| {
+            let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
+            let place = (u64::try_from(start), u64::try_from(chunk.compressed_size()));
+            let (Ok(start), Ok(size)) = place else { return false };
+            let counts = chunk.uncompressed_size() >= 0 && chunk.num_values() >= 0;
+            counts
+                && chunk.data_page_offset() >= 0
+                && start.checked_add(size).is_some_and(|end| end <= bytes)
+        };
+        let rows = u64::try_from(group.num_rows()).is_ok_and(|rows| rows >> 32 == 0);
+        if !rows || !group.columns().iter().all(inside) {
+            let what = "a row group lies outside the file".to_string();
+            return Err(damaged(path, &ParquetError::General(what)));
+        }
+    }
+    Ok(())
 }
 
 fn damaged(path: &Path, error: &ParquetError) -> Error {
@@ -281,9 +306,24 @@ fn damaged(path: &Path, error: &ParquetError) -> Error {
 
 /// Whether a column of ids has text; it may have nothing but integers otherwise.
 fn kind(path: &Path, column: &ColumnDescriptor) -> Result<bool> {
+    use ConvertedType::{
+        ENUM, INT_8, INT_16, INT_32, INT_64, NONE, UINT_8, UINT_16, UINT_32, UINT_64, UTF8,
+    };
     let plain = matches!(
         column.logical_type_ref(),
         None | Some(LogicalType::Integer { .. } | LogicalType::String | LogicalType::Enum)
+    ) && matches!(
+        column.converted_type(),
+        NONE | UTF8
+            | ENUM
+            | INT_8
+            | INT_16
+            | INT_32
+            | INT_64
+            | UINT_8
+            | UINT_16
+            | UINT_32
+            | UINT_64
     );
     let flat = column.max_rep_level() == 0 && column.path().parts().len() == 1;
     match column.physical_type() {
