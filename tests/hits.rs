@@ -36,9 +36,9 @@ fn hits_on(ranks: usize, job: &HitsJob) -> Result<HitsSummary> {
 /// Node, hub and authority of all nodes.
 fn scores(ranks: usize, job: &HitsJob) -> Vec<(String, f64, f64)> {
     let folder = tempfile::tempdir().unwrap();
-    let output = Some(folder.path().join("scores.csv"));
-    hits_on(ranks, &HitsJob { output: output.clone(), ..job.clone() }).unwrap();
-    let text = std::fs::read_to_string(output.unwrap()).unwrap();
+    let path = folder.path().join("scores.csv");
+    hits_on(ranks, &HitsJob { output: Some(path.clone()), ..job.clone() }).unwrap();
+    let text = std::fs::read_to_string(path).unwrap();
     assert_eq!(text.lines().next(), Some("node,hub,authority"));
     let row = |line: &str| {
         let fields: Vec<&str> = line.rsplitn(3, ',').collect();

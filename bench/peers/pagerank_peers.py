@@ -4,8 +4,8 @@
 Makes Kronecker and uniform graphs with `rankwise graph generate` (symmetrised, repeated edges
 merged), ranks each with every program one after another, checks that the ranks agree, and prints
 the ratio of times. End to end: from the text to the ranks in memory (ours: to ranks in a file).
-Per iteration: the difference of two runs with different numbers of steps where a program has such
-an option, else the time of the call divided by its iterations is not known and left out.
+Per iteration: the difference of two runs with different numbers of steps, where a program can be
+stopped after a number of steps; the others have none.
 
     python3 -m venv bench/peers/.venv
     bench/peers/.venv/bin/pip install networkx scipy igraph networkit rustworkx
@@ -95,7 +95,7 @@ def networkit_ranks(path):
         return graph, reader.getNodeMap()
 
     def rank(graph, most=10000, tolerance=1e-10):
-        sinks = nk.centrality.SinkHandling.DISTRIBUTE_SINKS
+        sinks = nk.centrality.SinkHandling.DistributeSinks
         work = nk.centrality.PageRank(graph, damp=ALPHA, tol=tolerance, distributeSinks=sinks)
         work.norm = nk.centrality.Norm.L1_NORM
         work.maxIterations = most
