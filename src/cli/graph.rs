@@ -39,7 +39,7 @@ pub(super) struct Generate {
 /// OUTPUT ends in .rwg (binary: mapped instead of parsed, and shared by the ranks of a node), in
 /// .txt, .tsv, .el or .csv (edge list) or in .mtx (Matrix Market); text also with .gz or .zst after
 /// it. What edges mean (--weights, --undirected, --duplicates) is applied and then fixed in the
-/// file. Edges are written by target, then source, so the bytes are the same on any number of ranks.
+/// file. Edges are written by target, then source, so the bytes are the same on any ranks.
 #[derive(Debug, clap::Args)]
 pub(super) struct Convert {
     #[command(flatten)]

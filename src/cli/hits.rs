@@ -11,8 +11,8 @@ use crate::graph::hits::{HitsJob, HitsSummary, run};
 /// Score the nodes of a graph as hubs and authorities, as the power iteration of networkx does.
 ///
 /// A good authority is named by good hubs, and a good hub names good authorities. Both scores add
-/// up to 1. GRAPH is in any format that `pagerank` reads. The result has the same bits on any number
-/// of ranks.
+/// up to 1. GRAPH is in any format that `pagerank` reads. The result has the same bits on any
+/// number of ranks.
 #[derive(Debug, clap::Args)]
 pub(super) struct Hits {
     #[command(flatten)]

@@ -1,5 +1,5 @@
-//! `graph convert`, `graph generate` and `graph info`: a graph from any source, looked at as a whole
-//! or written as a file.
+//! `graph convert`, `graph generate` and `graph info`: a graph from any source, looked at as a
+//! whole or written as a file.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

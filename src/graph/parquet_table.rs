@@ -1,8 +1,8 @@
 //! Edge tables in Parquet files: two columns of ids, and one of weights.
 //!
 //! The columns are named by the user (`source`, `target` and `weight` otherwise). Ids are integers
-//! (8 to 64 bits, not negative) or text; both columns alike. Weights are integers or floats. A value
-//! that is missing is an error with its row, counted from 1. Other columns are not read.
+//! (8 to 64 bits, not negative) or text; both columns alike. Weights are integers or floats. A
+//! value that is missing is an error with its row, counted from 1. Other columns are not read.
 //!
 //! # Cost
 //! Row groups are shared out, whole, so that ranks have about equally many rows; a rank reads its

@@ -1,8 +1,8 @@
 //! The successor lists of a BVGraph.
 //!
-//! A list is written as its length; the number of an earlier list, counted backwards, some stretches
-//! of which it takes over; stretches of consecutive nodes; and the gaps between the rest. A list may
-//! refer to one that refers to another, so decoding from the middle first follows such chains.
+//! A list is written as its length; the number of an earlier list, counted backwards, some
+//! stretches of which it takes over; stretches of consecutive nodes; and the gaps between the rest.
+//! A list may refer to one that refers to another, so decoding from the middle first follows such chains.
 //!
 //! Cost: about 5 ns an edge, and the memory of the last `window` lists.
 

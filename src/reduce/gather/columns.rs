@@ -2,8 +2,8 @@
 //! read once for all of them, and its gather is one cache line (8 columns of 64 bits).
 //!
 //! Every column is added up exactly as [`GatherRows::sums`] adds up one table, so its bits are the
-//! same. Memory traffic: 4 bytes an entry and a cache line of the table, for 8 sums; one table after
-//! another takes 4 bytes and 8 gathers of 8 bytes from as many places.
+//! same. Memory traffic: 4 bytes an entry and a cache line of the table, for 8 sums; one table
+//! after another takes 4 bytes and 8 gathers of 8 bytes from as many places.
 
 use super::{ACROSS, GatherRows, LANES, PAD, Precision};
 
