@@ -1,6 +1,7 @@
 //! Self-contained HTML pages: no network, no script, readable on a phone and in dark mode.
 
 pub mod chart;
+pub mod convergence;
 pub mod line;
 pub mod training;
 
