@@ -8,7 +8,7 @@
 //! `exact` holds order-independent sums; `gather` holds row sums of sparse matrices, on the vectors
 //! of `vector16`, and `blocked` the same for tables beyond the caches. `step` holds the element-wise
 //! steps of optimizers; `squares` what a step needs to know of its gradients first: their norm and
-//! whether they are finite.
+//! whether they are finite. `simd` runs other loops on wide vectors.
 
 #![allow(unsafe_code)] // raw slices of several ranks meet here; see `ReduceFn`
 
@@ -16,6 +16,7 @@ pub mod blocked;
 pub mod exact;
 pub mod gather;
 mod kernels;
+pub mod simd;
 pub mod squares;
 pub mod step;
 mod vector16;
