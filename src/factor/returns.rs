@@ -65,7 +65,7 @@ pub fn forward(comm: &Communicator, panel: &Panel, options: &Returns) -> Result<
 }
 
 /// Own prices where a missing one is the last known one, which an earlier rank may own.
-fn fill_prices(comm: &Communicator, panel: &Panel) -> Result<Vec<f64>> {
+pub(crate) fn fill_prices(comm: &Communicator, panel: &Panel) -> Result<Vec<f64>> {
     let n = panel.assets.len();
     let mut price = panel.price.clone();
     let fill = |last: &mut [f64], row: &mut [f64]| {

@@ -26,6 +26,7 @@ use super::config::{self, Config};
 pub use day::{Day, DayInput};
 pub(crate) use lanes::{range, sum_pairs};
 pub use section::{Brackets, Section};
+pub(crate) use winsorise::quantile;
 
 /// The fewest values that make a cross-section.
 pub const LEAST: usize = 3;
