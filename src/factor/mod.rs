@@ -1,4 +1,20 @@
 //! Factor cross-sections: a panel of dates and assets, sharded by date; preprocessing, rank
 //! information coefficients, composites and portfolios.
 
+pub mod composite;
+pub mod config;
+pub mod correlation;
+#[cfg(test)]
+pub(crate) mod fixtures;
+pub mod ic;
 pub mod panel;
+pub mod portfolio;
+pub mod preprocess;
+pub mod quantiles;
+pub mod ranks;
+pub mod returns;
+pub mod screening;
+pub mod statistics;
+pub mod study;
+pub mod technical;
+pub mod universe;
