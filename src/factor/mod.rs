@@ -2,5 +2,9 @@
 //! information coefficients, composites and portfolios.
 
 pub mod config;
+pub mod dates;
+pub mod generator;
+pub mod input;
 pub mod panel;
+pub mod panel_file;
 pub mod technical;
