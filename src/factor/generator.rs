@@ -104,7 +104,6 @@ struct Walk {
     date: usize,
     sums: Vec<f64>,
     drift: Vec<f64>,
-    market: f64,
 }
 
 impl Synthetic {
@@ -171,10 +170,19 @@ impl Synthetic {
 
     /// Writes the panel as a long table, in row groups of whole dates.
     pub fn write(&self, path: &Path, codec: Codec) -> Result<FileRecord> {
+        self.write_groups(path, codec, (GROUP_ROWS / self.assets).max(1))
+    }
+
+    /// [`Synthetic::write`] with so many dates in a row group.
+    pub(super) fn write_groups(
+        &self,
+        path: &Path,
+        codec: Codec,
+        dates: usize,
+    ) -> Result<FileRecord> {
         let assets = self.assets();
         let mut walk = self.walk(&assets);
         let benchmark = self.market_path();
-        let dates = (GROUP_ROWS / self.assets).max(1);
         let parts = (0..self.dates).step_by(dates).map(|start| {
             let part = self.part(&assets, &mut walk, start..(start + dates).min(self.dates));
             Panel { benchmark: benchmark.clone(), ..part }
@@ -215,7 +223,7 @@ impl Synthetic {
 
     fn walk(&self, assets: &[Asset]) -> Walk {
         let zeros = vec![0.0; assets.len()];
-        Walk { date: 0, sums: zeros.clone(), drift: zeros, market: 0.0 }
+        Walk { date: 0, sums: zeros.clone(), drift: zeros }
     }
 
     fn market(&self, date: usize) -> f64 {

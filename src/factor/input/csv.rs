@@ -74,7 +74,7 @@ const BLOCK_BYTES: usize = 2 << 20;
 /// How much of the first file decides which columns hold numbers.
 const SAMPLE_BYTES: u64 = 1 << 16;
 
-/// The columns of the first file: numbers, if all fields at its beginning are numbers or missing.
+/// The columns of the first file, by what stands at its beginning.
 pub(super) fn columns(files: &[PathBuf]) -> Result<Vec<Column>> {
     let path = &files[0];
     let (reader, _) = text_from(path, 0)?;
@@ -85,19 +85,26 @@ pub(super) fn columns(files: &[PathBuf]) -> Result<Vec<Column>> {
         text.truncate(end);
     }
     let names = header(&text, path)?;
-    let mut kinds = vec![Kind::Number; names.len()];
+    // The first field that is not missing decides; others like none of its kind are errors later,
+    // so that one slip does not drop a whole factor unseen.
+    let mut kinds = vec![None; names.len()];
     let mut record = ByteRecord::new();
     let mut reader = ReaderBuilder::new().flexible(true).from_reader(&text[..]);
     while reader.read_byte_record(&mut record).unwrap_or(false) {
         for (kind, field) in kinds.iter_mut().zip(&record) {
-            if *kind == Kind::Number && number(field).is_none() {
-                *kind = if truth(field).is_some() { Kind::Boolean } else { Kind::Text };
-            } else if *kind == Kind::Boolean && truth(field).is_none() && !is_missing(field) {
-                *kind = Kind::Text;
+            let field = field.trim_ascii();
+            if kind.is_none() && !is_missing(field) {
+                *kind = Some(match (number(field), truth(field)) {
+                    (Some(_), _) => Kind::Number,
+                    (None, Some(_)) => Kind::Boolean,
+                    (None, None) => Kind::Text,
+                });
             }
         }
     }
-    Ok(names.into_iter().zip(kinds).map(|(name, kind)| Column { name, kind }).collect())
+    let column =
+        |(name, kind): (String, Option<Kind>)| Column { name, kind: kind.unwrap_or(Kind::Number) };
+    Ok(names.into_iter().zip(kinds).map(column).collect())
 }
 
 /// The names in the first line of `text`.
@@ -139,11 +146,6 @@ impl Share {
         }
         share.numbers = numbers.into_iter();
         Ok(share)
-    }
-
-    /// The rows of this rank.
-    pub(super) fn rows(&self) -> usize {
-        self.dates.len()
     }
 
     /// The file of a row and its line in it, from 1.
@@ -379,7 +381,10 @@ impl Fields {
         {
             let x = number(&record[field])
                 .or_else(|| truth(&record[field]).map(|truth| f64::from(u8::from(truth))))
-                .ok_or_else(|| format!("{name}: '{}' is no number", shown(field)))?;
+                .ok_or_else(|| {
+                    let advice = "a column of text can be left out by factors.exclude";
+                    format!("{name}: '{}' is no number; {advice}", shown(field))
+                })?;
             match self.infinite {
                 Infinite::Error if x.is_infinite() => {
                     let advice = "write it as missing, or set input.infinite";

@@ -28,6 +28,7 @@ use crate::factor::panel::{Factor, Panel};
 use crate::sharding::Sharding;
 
 /// The rows that this rank read.
+#[allow(clippy::large_enum_variant)] // there is one
 pub(super) enum Table {
     Parquet(parquet::Share),
     Csv(csv::Share),

@@ -43,14 +43,6 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn len(&self) -> usize {
-        self.names.len()
-    }
-
-    pub(super) fn get(&self, number: u32) -> &[u8] {
-        &self.names[number as usize]
-    }
-
     /// The number of `name`.
     pub(super) fn number(&mut self, name: &[u8]) -> u32 {
         let guess = self.next.get(self.last as usize).copied().unwrap_or(MISSING);
@@ -109,10 +101,10 @@ pub(super) fn gather(comm: &Communicator, own: &Names) -> Result<(Vec<String>, V
     }
     all.sort_unstable();
     all.dedup();
-    let place = |name: &Box<[u8]>| {
+    let place = |name: &[u8]| {
         all.binary_search_by(|known| known[..].cmp(name)).map_or(MISSING, |place| place as u32)
     };
-    let places = own.names.iter().map(place).collect();
+    let places = own.names.iter().map(|name| place(name)).collect();
     let names = all.into_iter().map(|name| {
         String::from_utf8(name).map_err(|e| {
             let text = String::from_utf8_lossy(e.as_bytes()).into_owned();
@@ -142,8 +134,8 @@ mod tests {
             });
             assert_eq!(names.number(text.as_bytes()), place as u32);
         }
-        assert_eq!(names.len(), expected.len());
-        assert_eq!(names.get(7), expected[7].as_bytes());
+        assert_eq!(names.names.len(), expected.len());
+        assert_eq!(*names.names[7], *expected[7].as_bytes());
     }
 
     #[test]
@@ -157,7 +149,7 @@ mod tests {
                 }
                 let (all, places) = gather(comm, &own)?;
                 for (i, &place) in places.iter().enumerate() {
-                    assert_eq!(all[place as usize].as_bytes(), own.get(i as u32));
+                    assert_eq!(all[place as usize].as_bytes(), &*own.names[i]);
                 }
                 Ok(all)
             })
