@@ -8,3 +8,4 @@ pub mod input;
 pub mod panel;
 pub mod panel_file;
 pub mod technical;
+pub mod universe;

@@ -46,7 +46,9 @@ pub(super) fn list(source: &str) -> Result<Vec<PathBuf>> {
     } else if path.exists() || !source.contains(['*', '?', '[']) {
         files.push(path.to_path_buf());
     } else {
-        let found = glob::glob(source)
+        let options =
+            glob::MatchOptions { require_literal_leading_dot: true, ..Default::default() };
+        let found = glob::glob_with(source, options)
             .map_err(|e| Error::input(format!("{source}: not a pattern: {e}")))?;
         for file in found {
             files.push(file.map_err(|e| Error::file(e.path(), "read", e.error()))?);

@@ -254,8 +254,8 @@ fn errors_name_the_file_and_the_row() {
     check("date,x,f\n2020-01-01,a,1\n", &config, ": no column of assets");
     check("date,asset,f\n2020-01-01,,1\n", &config, "line 2: no asset");
     let mut asked = config.clone();
-    asked.factors.columns = vec!["f7".into()];
-    check(&text(&rows), &asked, ": no column 'f7' (factors.columns); did you mean 'f07'?");
+    asked.factors.columns = vec!["mktcpa".into()];
+    check(&text(&rows), &asked, ": no column 'mktcpa' (factors.columns); did you mean 'mktcap'?");
     asked.factors.columns = vec!["industry".into()];
     check(&text(&rows), &asked, ": the factor 'industry' holds text");
     assert!(message("/nowhere/p.parquet", &config).starts_with("/nowhere/p.parquet: cannot open"));
