@@ -148,7 +148,7 @@ mod tests {
     fn files_folders_and_patterns_are_lists_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str| std::fs::write(folder.path().join(name), "x").unwrap();
-        ["b.csv", "a.csv.gz", ".hidden.csv", "notes.txt"].map(write);
+        ["b.csv", "a.csv.gz", ".hidden.csv", "notes.txt"].into_iter().for_each(write);
         let names = |source: &str| -> Vec<String> {
             let files = list(source).unwrap();
             files.iter().map(|f| f.file_name().unwrap().to_string_lossy().into_owned()).collect()

@@ -151,7 +151,8 @@ fn csv_gives_the_same_panel_in_any_order_of_rows_and_packing() {
     let (header, rows) = csv_rows();
     let expected = join(vec![SMALL.panel(0, 1)]);
     let mixed = shuffled(rows.clone());
-    let text = |rows: &[String], end: &str| [&[header.clone()], rows].concat().join(end) + end;
+    let text =
+        |rows: &[String], end: &str| [std::slice::from_ref(&header), rows].concat().join(end) + end;
     let third = rows.len() / 3;
     let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
     write("sorted.csv", text(&rows, "\n").as_bytes());
@@ -223,7 +224,7 @@ fn the_panel_of_another_writer_is_read() {
 fn errors_name_the_file_and_the_row() {
     let folder = tempfile::tempdir().unwrap();
     let (header, rows) = csv_rows();
-    let text = |rows: &[String]| [&[header.clone()], rows].concat().join("\n");
+    let text = |rows: &[String]| [std::slice::from_ref(&header), rows].concat().join("\n");
     let path = path_of(&folder, "p.csv");
     let config = Config::default();
     let check = |text: &str, config: &Config, what: &str| {
@@ -277,7 +278,7 @@ fn parquet_errors_name_the_row_too() {
     let config = Config::default();
     let expected = read(&all, &config, 1).unwrap();
     assert_eq!(expected.dates.len(), 22);
-    RANKS.map(|ranks| assert!(read(&all, &config, ranks).unwrap() == expected));
+    RANKS.iter().for_each(|&ranks| assert!(read(&all, &config, ranks).unwrap() == expected));
 
     // Row 30 of a file sorted by names is asset 30 - 23 = 7 of the second date.
     write("b.parquet", &|panel| {

@@ -284,7 +284,9 @@ fn wide_matrices_give_the_panel_of_the_long_table() {
     expected.industries = (0..5).map(|g| g.to_string()).collect();
     let config = Config::default();
     let source = folder.path().to_str().unwrap();
-    RANKS.map(|ranks| assert!(read(source, &config, ranks).unwrap() == expected, "{ranks}"));
+    RANKS
+        .iter()
+        .for_each(|&ranks| assert!(read(source, &config, ranks).unwrap() == expected, "{ranks}"));
 
     // The same as Parquet, in another folder.
     let other = tempfile::tempdir().unwrap();
@@ -301,7 +303,9 @@ fn wide_matrices_give_the_panel_of_the_long_table() {
     let mut wide = config.clone();
     wide.input.layout = Layout::Wide;
     let parquet = other.path().to_str().unwrap();
-    RANKS.map(|ranks| assert!(read(parquet, &wide, ranks).unwrap() == expected, "{ranks}"));
+    RANKS
+        .iter()
+        .for_each(|&ranks| assert!(read(parquet, &wide, ranks).unwrap() == expected, "{ranks}"));
 
     // Industries by name, one for each asset.
     std::fs::remove_file(file("industry.npy")).unwrap();
