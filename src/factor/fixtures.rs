@@ -52,7 +52,7 @@ pub(crate) fn close_to(a: f64, b: f64, tolerance: f64) -> bool {
 impl Small {
     pub(crate) fn load() -> Small {
         let (dates, assets) = (40, 60);
-        let sectors = array("industry");
+        let sectors = array("industry_f64");
         let industry = (0..dates * assets).map(|i| sectors[i % assets] as u16).collect();
         let factors = (0..8).map(|k| array(&format!("f{k:02}"))).collect();
         let (price, capitalisation) = (array("close"), array("mktcap"));

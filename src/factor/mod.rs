@@ -4,10 +4,14 @@
 pub mod composite;
 pub mod config;
 pub mod correlation;
+pub mod dates;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod generator;
 pub mod ic;
+pub mod input;
 pub mod panel;
+pub mod panel_file;
 pub mod portfolio;
 pub mod preprocess;
 pub mod quantiles;

@@ -168,7 +168,7 @@ impl Study {
 pub fn run(comm: &Communicator, panel: &Panel, options: &StudyOptions) -> Result<Study> {
     comm.agree(check(panel, options))?;
     let start = Instant::now();
-    let universe = universe::of(comm, panel, &options.universe)?;
+    let universe = universe::mask(comm, panel, &options.universe)?;
     let forward = returns::forward(comm, panel, &options.returns)?;
     let returns_seconds = start.elapsed().as_secs_f64();
     let start = Instant::now();

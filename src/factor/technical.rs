@@ -212,7 +212,7 @@ fn fill_row(technical: &Technical, given: &Ingredients, date: usize, out: &mut [
             combine(out, now, price.row(date, window), |now, early| 1.0 - now / early);
         }
         TechnicalKind::Volatility => {
-            moments(returns, date, window, out, |n, squares, _| (squares / (n - 1.0)).sqrt())
+            moments(returns, date, window, out, |n, squares, _| (squares / (n - 1.0)).sqrt());
         }
         TechnicalKind::Skewness => moments(returns, date, window, out, |n, squares, cubes| {
             (cubes / n) / (squares / n).powf(1.5)

@@ -1,70 +1,129 @@
-//! Which assets take part on which date: industries, flags, and a history of prices.
+//! Which assets take part on which dates: industries, flags, and how long an asset has had prices.
 //!
-//! The history counts the dates with a price up to and including the date; what earlier ranks
-//! counted comes by an all-gather of one number for each asset.
+//! Assets outside keep their prices, which returns and technical factors need; only their factor
+//! values become missing. History counts all dates up to the own one, so each rank adds what the
+//! ranks before it counted: one all-gather of assets × 4 bytes.
 
 use super::config::Universe;
 use super::panel::Panel;
 use crate::communicator::Communicator;
+use crate::element::Op;
 use crate::error::{Error, Result};
 
-/// Which cells of the own dates take part; empty if all do. Collective.
-pub fn of(comm: &Communicator, panel: &Panel, options: &Universe) -> Result<Vec<bool>> {
-    comm.agree(check(panel, options))?;
-    let n = panel.assets.len();
-    let cells = panel.own_dates().len() * n;
-    let all = Universe { industries: Vec::new(), exclude_flagged: false, minimum_history: 0 };
-    if *options == all {
-        return Ok(Vec::new());
+/// Makes factor values outside of the universe missing. Returns how many cells of the panel are
+/// inside. Collective.
+pub fn restrict(comm: &Communicator, panel: &mut Panel, universe: &Universe) -> Result<u64> {
+    let inside = mask(comm, panel, universe)?;
+    for factor in &mut panel.factors {
+        let outside = factor.values.iter_mut().zip(&inside).filter(|pair| !pair.1);
+        outside.for_each(|(value, _)| *value = f64::NAN);
     }
-    let mut takes_part = vec![true; cells];
-    if !options.industries.is_empty() {
-        let chosen: Vec<bool> =
-            panel.industries.iter().map(|name| options.industries.contains(name)).collect();
-        for (part, &industry) in takes_part.iter_mut().zip(&panel.industry) {
-            *part &= chosen.get(usize::from(industry)).copied().unwrap_or(false);
+    let count = inside.iter().filter(|&&inside| inside).count() as u64;
+    Ok(comm.all_reduce_vec(&[count], Op::Sum)?[0])
+}
+
+/// Whether each own date and asset is in the universe. Collective.
+pub fn mask(comm: &Communicator, panel: &Panel, universe: &Universe) -> Result<Vec<bool>> {
+    let width = panel.assets.len();
+    let mut inside = vec![true; panel.own_dates().len() * width];
+    // A rank without dates has empty matrices of a panel that has them.
+    let held = [!panel.industries.is_empty(), !panel.flagged.is_empty(), !panel.price.is_empty()];
+    let held = comm.all_reduce_vec(&held.map(u64::from), Op::Max)?;
+    let lacks = |wanted: bool, held: u64, key: &str, column: &str| {
+        if wanted && held == 0 {
+            let what = format!("{key}: the panel has no {column}; name its column in [input]");
+            return Err(Error::input(what));
+        }
+        Ok(())
+    };
+    let wanted = !universe.industries.is_empty();
+    lacks(wanted, held[0], "universe.industries", "industry")?;
+    lacks(universe.exclude_flagged, held[1], "universe.exclude_flagged", "flag")?;
+    lacks(universe.minimum_history > 0, held[2], "universe.minimum_history", "price")?;
+    if wanted {
+        let names = &panel.industries;
+        if let Some(name) = universe.industries.iter().find(|name| !names.contains(name)) {
+            let there = names.join(", ");
+            return Err(Error::input(format!(
+                "universe.industries: no industry '{name}'; there are {there}"
+            )));
+        }
+        let kept: Vec<bool> = names.iter().map(|name| universe.industries.contains(name)).collect();
+        for (inside, &industry) in inside.iter_mut().zip(&panel.industry) {
+            *inside &= kept.get(usize::from(industry)).copied().unwrap_or(false);
         }
     }
-    if options.exclude_flagged {
-        takes_part.iter_mut().zip(&panel.flagged).for_each(|(part, flagged)| *part &= !flagged);
+    if universe.exclude_flagged {
+        inside.iter_mut().zip(&panel.flagged).for_each(|(inside, flag)| *inside &= !flag);
     }
-    if options.minimum_history > 0 {
-        let mut counts = vec![0u64; n];
-        for (cell, price) in panel.price.iter().enumerate() {
-            counts[cell % n] += u64::from(price.is_finite());
+    if universe.minimum_history > 0 && width > 0 {
+        let mut counts = vec![0u32; width];
+        for row in panel.price.chunks(width) {
+            counts.iter_mut().zip(row).for_each(|(n, p)| *n += u32::from(!p.is_nan()));
         }
         let (all, _) = comm.all_gather_vec(&counts)?;
         counts.fill(0);
-        for (i, count) in all[..panel.rank * n].iter().enumerate() {
-            counts[i % n] += count;
+        for before in all.chunks(width).take(comm.rank()) {
+            counts.iter_mut().zip(before).for_each(|(n, before)| *n += before);
         }
-        for (cell, price) in panel.price.iter().enumerate() {
-            counts[cell % n] += u64::from(price.is_finite());
-            takes_part[cell] &= counts[cell % n] >= options.minimum_history as u64;
+        for (row, inside) in panel.price.chunks(width).zip(inside.chunks_mut(width)) {
+            for ((n, p), inside) in counts.iter_mut().zip(row).zip(inside) {
+                *n += u32::from(!p.is_nan());
+                *inside &= *n as usize >= universe.minimum_history;
+            }
         }
     }
-    Ok(takes_part)
+    Ok(inside)
 }
 
-fn check(panel: &Panel, options: &Universe) -> Result<()> {
-    let cells = panel.own_dates().len() * panel.assets.len();
-    let needs = [
-        (!options.industries.is_empty(), panel.industry.len(), "industries"),
-        (options.exclude_flagged, panel.flagged.len(), "flags"),
-        (options.minimum_history > 0, panel.price.len(), "prices"),
-    ];
-    for (needed, held, what) in needs {
-        if needed && held != cells {
-            return Err(Error::input(format!(
-                "the panel has no {what}, which [universe] needs; name the column in [input]"
-            )));
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::factor::generator::Synthetic;
+    use crate::launch;
+
+    #[test]
+    fn the_universe_is_that_of_the_definition_on_any_number_of_ranks() {
+        let synthetic = Synthetic { assets: 40, dates: 30, factors: 1, industries: 4, seed: 7 };
+        let whole = synthetic.panel(0, 1);
+        for (industries, exclude_flagged, minimum_history) in [
+            (vec![], false, 0),
+            (vec!["I1", "I3"], false, 0),
+            (vec![], true, 0),
+            (vec!["I0"], true, 9),
+        ] {
+            let industries = industries.into_iter().map(str::to_owned).collect();
+            let universe = Universe { industries, exclude_flagged, minimum_history };
+            let expected: Vec<bool> = (0..whole.price.len())
+                .map(|i| {
+                    let name = whole.industries.get(usize::from(whole.industry[i]));
+                    let kept = name.is_some_and(|name| universe.industries.contains(name));
+                    let history =
+                        (i % 40..=i).step_by(40).filter(|&j| !whole.price[j].is_nan()).count();
+                    (universe.industries.is_empty() || kept)
+                        && !(exclude_flagged && whole.flagged[i])
+                        && history >= minimum_history
+                })
+                .collect();
+            for ranks in [1, 2, 3, 4, 7, 31] {
+                let parts = launch::threads(ranks, |comm| {
+                    let mut panel = synthetic.panel(comm.rank(), ranks);
+                    let mask = mask(comm, &panel, &universe)?;
+                    let count = restrict(comm, &mut panel, &universe)?;
+                    let factor = &panel.factors[0].values;
+                    let gone = factor.iter().zip(&mask).all(|(x, inside)| *inside || x.is_nan());
+                    Ok((mask, count, gone))
+                })
+                .unwrap();
+                let count = expected.iter().filter(|&&inside| inside).count() as u64;
+                assert!(parts.iter().all(|part| part.1 == count && part.2));
+                let joined: Vec<bool> = parts.into_iter().flat_map(|part| part.0).collect();
+                assert_eq!(joined, expected, "{ranks} ranks");
+            }
         }
-    }
-    match options.industries.iter().find(|name| !panel.industries.contains(name)) {
-        Some(name) => Err(Error::input(format!(
-            "universe.industries: no industry '{name}' in the panel; it has {}",
-            panel.industries.join(", ")
-        ))),
-        None => Ok(()),
+        let unknown = Universe { industries: vec!["X".into()], ..Universe::default() };
+        let error =
+            launch::threads(2, |comm| mask(comm, &synthetic.panel(comm.rank(), 2), &unknown));
+        assert!(error.unwrap_err().message.contains("no industry 'X'; there are I0, I1, I2, I3"));
     }
 }
