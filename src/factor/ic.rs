@@ -123,11 +123,11 @@ impl Correlator {
             self.ranks.clear();
             self.ranks.resize(live.len(), 0);
             let factor_ties = self.rank_live(live);
-            for field in 0..HORIZONS {
+            for (field, &ties) in factor_ties.iter().enumerate() {
                 let horizon = word * HORIZONS + field;
                 if let Some(order) = returns.orders.get(horizon) {
                     let mut sums = walk(order, &self.ranks, FIELD * field as u32);
-                    sums.factor_ties = factor_ties[field];
+                    sums.factor_ties = ties;
                     into[horizon] = sums.coefficient(least);
                 }
             }
