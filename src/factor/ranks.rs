@@ -5,7 +5,7 @@
 //! counting passes sort the words, and an insertion pass on the true values settles what the
 //! rounding left open; it also makes the order exact, whatever the keys. Values that crowd in a
 //! small part of their range (raw, heavy-tailed factors) need many shifts: then, and beyond 2¹⁶
-//! values, a comparison sort does it. Cost for n = 2,000: 4 ns a value; 20 ns by comparison.
+//! values, a comparison sort does it. Cost: five passes over words in the first cache level.
 
 use crate::reduce::simd::vectorised;
 

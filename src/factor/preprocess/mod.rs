@@ -9,7 +9,8 @@
 //! A [`Day`] holds what all factors of a date share: the usable assets in the order of their
 //! industries, and their capitalisation. A [`Section`] holds the values of one factor without
 //! gaps, in the same order, so that every sum over an industry reads contiguous memory in vectors.
-//! Cost for n = 2,000 assets: about 8 ns a value, half of it for the two medians.
+//! Cost: two selections, four sums and three element-wise passes over a section in the first cache
+//! level.
 
 mod day;
 mod lanes;

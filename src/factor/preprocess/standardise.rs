@@ -14,6 +14,7 @@ use crate::factor::config::{Standardise, StandardiseMethod};
 
 /// Brings values to one scale. `size` is the largest value that went into them; false if they are
 /// constant up to rounding.
+#[inline(always)]
 pub(super) fn standardise(
     values: &mut [f64],
     mean_weight: &[f64],

@@ -122,9 +122,8 @@ fn slow_residuals(x: &[f64], columns: &[Vec<f64>], w: &[f64]) -> Vec<f64> {
     for i in 0..q {
         for j in (0..q).filter(|&j| j != i) {
             let factor = m[j][i] / m[i][i];
-            for k in i..=q {
-                m[j][k] -= factor * m[i][k];
-            }
+            let pivot = m[i].clone();
+            m[j].iter_mut().zip(&pivot).skip(i).for_each(|(x, p)| *x -= factor * p);
         }
     }
     let fitted = |i: usize| (0..q).map(|c| m[c][q] / m[c][c] * columns[c][i]).sum::<f64>();

@@ -28,6 +28,7 @@ pub(super) struct Room {
 }
 
 /// The bounds of values, or none.
+#[inline(always)]
 pub(super) fn bounds(
     values: &[f64],
     options: &Winsorise,
