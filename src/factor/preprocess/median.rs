@@ -3,7 +3,8 @@
 //! The median of a factor moves little from one date to the next, so one pass counts the values
 //! below a bracket around the last median and collects those inside, a twentieth of all; the
 //! median is selected among them. If it is not there, a selection over all values finds it and a
-//! new bracket. The result is exact either way: the bracket decides how long it takes, and nothing else. Cost: one pass with a good bracket.
+//! new bracket. The result is exact either way: the bracket decides how long it takes, and
+//! nothing else. Cost: one pass with a good bracket.
 
 /// Where the last median was, and how far around it one looks.
 #[derive(Clone, Copy, Debug, Default)]
