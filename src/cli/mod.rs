@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)] // commands print their results
 
 mod bench;
+mod factor;
 mod fault;
 mod graph;
 mod graph_input;
@@ -93,6 +94,7 @@ enum Command {
     Pagerank(pagerank::Pagerank),
     Train(train::Train),
     Hits(hits::Hits),
+    Factor(factor::Factor),
     /// Fail on purpose
     #[command(hide = true)]
     Fault(fault::Fault),
@@ -238,6 +240,7 @@ fn start(cli: Cli) -> Result<ExitCode> {
             Command::Pagerank(command) => command.run(session),
             Command::Train(command) => command.run(session),
             Command::Hits(command) => command.run(session),
+            Command::Factor(command) => command.run(session),
             Command::Fault(command) => command.run(session),
             Command::Plan(_) => Ok(()),
         }

@@ -3,6 +3,7 @@
 pub mod chart;
 pub mod convergence;
 pub mod line;
+pub mod tear_sheet;
 pub mod training;
 
 /// Text as it may stand in a page.
