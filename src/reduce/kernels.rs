@@ -89,7 +89,7 @@ fn bf16_to_f32(x: bf16) -> f32 {
 
 /// To nearest, ties to even, without a branch so that it vectorises; NaN stays NaN.
 #[inline(always)]
-fn bf16_from_f32(x: f32) -> bf16 {
+pub(super) fn bf16_from_f32(x: f32) -> bf16 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
     let quiet = (bits >> 16) | 0x40;
@@ -281,8 +281,8 @@ macro_rules! compiled {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy)]
-enum Vectors {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub(super) enum Vectors {
     Plain,
     Avx2,
     Avx512,
@@ -290,7 +290,7 @@ enum Vectors {
 
 /// What this processor has. The standard library caches the answers.
 #[cfg(target_arch = "x86_64")]
-fn vectors() -> Vectors {
+pub(super) fn vectors() -> Vectors {
     let avx2 = is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("fma")
         && is_x86_feature_detected!("f16c");

@@ -6,13 +6,16 @@
 //! `kernels` holds the loops, each compiled for AVX-512, AVX2 and the plain target and chosen at
 //! run time; the tree is the same in all of them, so the bits are too.
 //! `exact` holds order-independent sums; `gather` holds row sums of sparse matrices, on the vectors
-//! of `vector16`.
+//! of `vector16`. `step` holds the element-wise steps of optimizers; `squares` what a step needs to
+//! know of its gradients first: their norm and whether they are finite.
 
 #![allow(unsafe_code)] // raw slices of several ranks meet here; see `ReduceFn`
 
 pub mod exact;
 pub mod gather;
 mod kernels;
+pub mod squares;
+pub mod step;
 mod vector16;
 
 use crate::element::{DType, Element, Op};
