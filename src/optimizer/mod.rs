@@ -1,4 +1,13 @@
 //! The distributed optimizer: gradients are reduce-scattered, each rank steps its shard, and
 //! parameters are all-gathered (ZeRO-1, as Megatron-LM's `DistributedOptimizer` does).
+//!
+//! `hyper`, `schedule`, `scaler` and `groups` are what a user configures: scalars only, in f64, the
+//! same on every rank. The loops over elements are `reduce::step` and `reduce::squares`.
 
+pub mod groups;
+pub mod hyper;
+#[cfg(test)]
+mod oracle_tests;
 pub mod parameter;
+pub mod scaler;
+pub mod schedule;
