@@ -15,11 +15,12 @@
 //! SGD and Lion follow the same habits; their formulas stand at their scalars below.
 //!
 //! Every path (AVX-512, AVX2, plain) has the same operations in the same order, each rounded once,
-//! so the bits are the same. A processor without FMA instructions emulates them, which is some 20
-//! times slower; it is meant to be correct there, not fast.
+//! so the bits are the same. A processor without FMA instructions emulates them: correct, but far
+//! slower.
 //!
 //! Cost: AdamW reads 16 bytes an element and writes 12, and 2 more for a 16-bit copy of the
-//! parameters: 28 or 30, which is the least possible. It runs at the speed of memory.
+//! parameters: 28 or 30, which is the least possible. The root and the two divisions take 0.45 ns
+//! an element on one AVX-512 core even from cache, about what 28 bytes take from memory.
 
 use half::{bf16, f16};
 
