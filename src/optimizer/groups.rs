@@ -20,8 +20,8 @@ pub struct GroupRule {
     /// What the learning rate is multiplied with: 0 or more; 0 freezes.
     #[serde(default = "one")]
     pub lr_multiplier: f64,
-    /// What the weight decay is multiplied with: 0 or more; not given: 0 on vectors and biases, else
-    /// 1.
+    /// What the weight decay is multiplied with: 0 or more; not given: 0 on vectors and biases,
+    /// else 1.
     #[serde(default)]
     pub weight_decay_multiplier: Option<f64>,
 }

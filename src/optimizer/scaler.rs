@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Patience comes back with a growth only: once it is used up, every further bad step backs off.
-//! One thing differs from Megatron-LM: a growth beyond the range of f32 is not done, because a scale
-//! of ∞ would never come down again.
+//! One thing differs from Megatron-LM: a growth beyond the range of f32 is not done, because a
+//! scale of ∞ would never come down again.
 
 use serde::{Deserialize, Serialize};
 

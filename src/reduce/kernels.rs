@@ -323,8 +323,14 @@ pub(super) fn all_vectors() -> Vec<Vectors> {
 /// Makes of a loop over slices, an `inline(always)` function, one that is compiled for each kind
 /// of vectors and takes the kind, at most that of [`vectors`], as its first argument.
 macro_rules! for_vectors {
-    (fn $name:ident<$($t:ident: $bound:path),*>($($arg:ident: $type:ty),*) -> $out:ty = $loop:path) => {
-        fn $name<$($t: $bound),*>(vectors: $crate::reduce::kernels::Vectors, $($arg: $type),*) -> $out {
+    (
+        fn $name:ident<$($t:ident: $bound:path),*>($($arg:ident: $type:ty),*) -> $out:ty
+        = $loop:path
+    ) => {
+        fn $name<$($t: $bound),*>(
+            vectors: $crate::reduce::kernels::Vectors,
+            $($arg: $type),*
+        ) -> $out {
             #[cfg(target_arch = "x86_64")]
             {
                 use $crate::reduce::kernels::Vectors;

@@ -1,13 +1,13 @@
 //! What an optimizer must know of its gradients before a step: the sum of their squares, exactly,
 //! and whether they are finite.
 //!
-//! The norm that gradients are clipped by must not depend on how ranks, buckets and shards cut them,
-//! so the sum is exact (`exact`): its partial sums may be taken over any pieces and added in any
-//! order. To be fast it takes 1024 elements at a time. The square `q` of an f32 is exact in f64, and
-//! is cut at two grids, `q = h₁ + h₂ + r`, with h₁ a multiple of 2ᵃ and h₂ of 2ᵃ⁻⁴², where the
-//! largest square of the block is below 2ᵃ⁺⁴². So 1024 h₁, and likewise the h₂, add up in f64
-//! without rounding. What remains, r, is zero unless an element is some 2¹⁸ times smaller than the
-//! largest of its block; such blocks go element by element.
+//! The norm that gradients are clipped by must not depend on how ranks, buckets and shards cut
+//! them, so the sum is exact (`exact`): its partial sums may be taken over any pieces and added in
+//! any order. To be fast it takes 1024 elements at a time. The square `q` of an f32 is exact in
+//! f64, and is cut at two grids, `q = h₁ + h₂ + r`, with h₁ a multiple of 2ᵃ and h₂ of 2ᵃ⁻⁴², where
+//! the largest square of the block is below 2ᵃ⁺⁴². So 1024 h₁, and likewise the h₂, add up without
+//! rounding. What remains, r, is zero unless an element is some 2¹⁸ times smaller than the largest
+//! of its block; such blocks go element by element.
 //!
 //! (Cutting by adding and subtracting a large constant: Rump, Ogita, Oishi, "Accurate floating-point
 //! summation", 2008.)
