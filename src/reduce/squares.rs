@@ -9,8 +9,8 @@
 //! rounding. What remains, r, is zero unless an element is some 2¹⁸ times smaller than the largest
 //! of its block; such blocks go element by element.
 //!
-//! (Cutting by adding and subtracting a large constant: Rump, Ogita, Oishi, "Accurate floating-point
-//! summation", 2008.)
+//! (Cutting by adding and subtracting a large constant: Rump, Ogita, Oishi, "Accurate
+//! floating-point summation", 2008.)
 //!
 //! Cost: 4 bytes read an element, and 12 vector operations on 8 elements.
 
