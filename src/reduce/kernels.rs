@@ -280,30 +280,83 @@ macro_rules! compiled {
     }};
 }
 
-#[cfg(target_arch = "x86_64")]
+/// The kinds of vectors that loops are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(super) enum Vectors {
     Plain,
+    #[cfg(target_arch = "x86_64")]
     Avx2,
+    #[cfg(target_arch = "x86_64")]
     Avx512,
 }
 
 /// What this processor has. The standard library caches the answers.
-#[cfg(target_arch = "x86_64")]
 pub(super) fn vectors() -> Vectors {
-    let avx2 = is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("fma")
-        && is_x86_feature_detected!("f16c");
-    let avx512 = is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl");
-    match (avx2, avx512) {
-        (true, true) => Vectors::Avx512,
-        (true, false) => Vectors::Avx2,
-        (false, _) => Vectors::Plain,
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        let avx512 = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl");
+        match (avx2, avx512) {
+            (true, true) => return Vectors::Avx512,
+            (true, false) => return Vectors::Avx2,
+            (false, _) => {}
+        }
     }
+    Vectors::Plain
 }
+
+/// Every kind that this processor has.
+#[cfg(test)]
+pub(super) fn all_vectors() -> Vec<Vectors> {
+    let mut all = vec![Vectors::Plain];
+    #[cfg(target_arch = "x86_64")]
+    all.extend([Vectors::Avx2, Vectors::Avx512]);
+    all.retain(|&kind| kind <= vectors());
+    all
+}
+
+/// Makes of a loop over slices, an `inline(always)` function, one that is compiled for each kind
+/// of vectors and takes the kind, at most that of [`vectors`], as its first argument.
+macro_rules! for_vectors {
+    (
+        fn $name:ident<$($t:ident: $bound:path),*>($($arg:ident: $type:ty),*) -> $out:ty
+        = $loop:path
+    ) => {
+        fn $name<$($t: $bound),*>(
+            vectors: $crate::reduce::kernels::Vectors,
+            $($arg: $type),*
+        ) -> $out {
+            #[cfg(target_arch = "x86_64")]
+            {
+                use $crate::reduce::kernels::Vectors;
+                #[target_feature(enable = "avx2,fma,f16c")]
+                fn avx2<$($t: $bound),*>($($arg: $type),*) -> $out {
+                    $loop($($arg),*)
+                }
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+                fn avx512<$($t: $bound),*>($($arg: $type),*) -> $out {
+                    $loop($($arg),*)
+                }
+                assert!(vectors <= $crate::reduce::kernels::vectors(), "not of this processor");
+                match vectors {
+                    // SAFETY: the processor has been asked for these instructions.
+                    Vectors::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: as above.
+                    Vectors::Avx2 => return unsafe { avx2($($arg),*) },
+                    Vectors::Plain => {}
+                }
+            }
+            let _ = vectors;
+            $loop($($arg),*)
+        }
+    };
+}
+pub(super) use for_vectors;
 
 macro_rules! by_operator {
     ($type:ty, $op:expr) => {

@@ -15,16 +15,16 @@
 //! SGD and Lion follow the same habits; their formulas stand at their scalars below.
 //!
 //! Every path (AVX-512, AVX2, plain) has the same operations in the same order, each rounded once,
-//! so the bits are the same. A processor without FMA instructions emulates them, which is some 20
-//! times slower; it is meant to be correct there, not fast.
+//! so the bits are the same. A processor without FMA instructions emulates them: correct, but far
+//! slower.
 //!
 //! Cost: AdamW reads 16 bytes an element and writes 12, and 2 more for a 16-bit copy of the
-//! parameters: 28 or 30, which is the least possible. It runs at the speed of memory.
+//! parameters: 28 or 30, which is the least possible. The root and the two divisions take 0.45 ns
+//! an element on one AVX-512 core even from cache, about what 28 bytes take from memory.
 
 use half::{bf16, f16};
 
-#[cfg(target_arch = "x86_64")]
-use super::kernels::{Vectors, vectors};
+use super::kernels::{Vectors, for_vectors, vectors};
 
 /// One step of Adam or AdamW.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -151,25 +151,75 @@ pub struct Elements<'a> {
 /// # Panics
 /// If a length differs.
 pub fn step(scalars: &Scalars, factor: f32, elements: Elements<'_>) {
+    step_with(vectors(), scalars, factor, elements);
+}
+
+fn step_with(vectors: Vectors, scalars: &Scalars, factor: f32, elements: Elements<'_>) {
     let Elements { p, g, m, v, copy } = elements;
     match copy {
-        Copy16::None => by_rule::<()>(scalars, factor, (p, g, m, v, &mut [])),
-        Copy16::Bf16(copy) => by_rule(scalars, factor, (p, g, m, v, copy)),
-        Copy16::F16(copy) => by_rule(scalars, factor, (p, g, m, v, copy)),
+        Copy16::None => by_rule::<()>(vectors, scalars, factor, (p, g, m, v, &mut [])),
+        Copy16::Bf16(copy) => by_rule(vectors, scalars, factor, (p, g, m, v, copy)),
+        Copy16::F16(copy) => by_rule(vectors, scalars, factor, (p, g, m, v, copy)),
     }
 }
 
 type Slices<'a, C> = (&'a mut [f32], &'a [f32], &'a mut [f32], &'a mut [f32], &'a mut [C]);
 
 /// Makes of every choice that is the same for all elements a loop of its own.
-fn by_rule<C: Narrow>(scalars: &Scalars, factor: f32, slices: Slices<'_, C>) {
+fn by_rule<C: Narrow>(vectors: Vectors, scalars: &Scalars, factor: f32, slices: Slices<'_, C>) {
     match *scalars {
-        Scalars::Adam(s) if s.l2 != 0.0 => run(Adam::<true>(s), factor, slices),
-        Scalars::Adam(s) => run(Adam::<false>(s), factor, slices),
-        Scalars::Sgd(s) if s.momentum == 0.0 => run(Sgd::<PLAIN>(s), factor, slices),
-        Scalars::Sgd(s) if s.nesterov => run(Sgd::<NESTEROV>(s), factor, slices),
-        Scalars::Sgd(s) => run(Sgd::<MOMENTUM>(s), factor, slices),
-        Scalars::Lion(s) => run(Lion(s), factor, slices),
+        Scalars::Adam(s) if s.l2 != 0.0 => run(vectors, (Adam::<true>(s), factor), slices),
+        Scalars::Adam(s) => run(vectors, (Adam::<false>(s), factor), slices),
+        Scalars::Sgd(s) if s.momentum == 0.0 => run(vectors, (Sgd::<PLAIN>(s), factor), slices),
+        Scalars::Sgd(s) if s.nesterov => run(vectors, (Sgd::<NESTEROV>(s), factor), slices),
+        Scalars::Sgd(s) => run(vectors, (Sgd::<MOMENTUM>(s), factor), slices),
+        Scalars::Lion(s) => run(vectors, (Lion(s), factor), slices),
+    }
+}
+
+/// Checks the lengths and runs the loop.
+fn run<R: Rule, C: Narrow>(vectors: Vectors, rule: (R, f32), (p, g, m, v, copy): Slices<'_, C>) {
+    let n = p.len();
+    assert_eq!(g.len(), n, "as many gradients as parameters");
+    assert!(R::MOMENTS < 1 || m.len() == n, "as many first moments as parameters");
+    assert!(R::MOMENTS < 2 || v.len() == n, "as many second moments as parameters");
+    assert!(!C::WRITES || copy.len() == n, "a copy as long as the parameters");
+    pass(vectors, rule, p, g, m, v, copy);
+}
+
+for_vectors!(fn pass<R: Rule, C: Narrow>(
+    rule: (R, f32), p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], copy: &mut [C]
+) -> () = pass_loop);
+
+/// The loop. Slices come as arguments of their own: that is how the compiler knows them apart.
+#[inline(always)]
+fn pass_loop<R: Rule, C: Narrow>(
+    (rule, factor): (R, f32),
+    p: &mut [f32],
+    g: &[f32],
+    m: &mut [f32],
+    v: &mut [f32],
+    copy: &mut [C],
+) {
+    let n = p.len();
+    let g = &g[..n];
+    let m = if R::MOMENTS > 0 { &mut m[..n] } else { m };
+    let v = if R::MOMENTS > 1 { &mut v[..n] } else { v };
+    let copy = if C::WRITES { &mut copy[..n] } else { copy };
+    for i in 0..n {
+        let first = if R::MOMENTS > 0 { m[i] } else { 0.0 };
+        let second = if R::MOMENTS > 1 { v[i] } else { 0.0 };
+        let (new_p, new_m, new_v) = rule.element(p[i], g[i] * factor, first, second);
+        p[i] = new_p;
+        if R::MOMENTS > 0 {
+            m[i] = new_m;
+        }
+        if R::MOMENTS > 1 {
+            v[i] = new_v;
+        }
+        if C::WRITES {
+            copy[i] = C::narrow(new_p);
+        }
     }
 }
 
@@ -276,89 +326,6 @@ impl Rule for Lion {
     }
 }
 
-/// The loop. Slices come as arguments of their own: that is how the compiler knows them apart.
-#[inline(always)]
-fn pass<R: Rule, C: Narrow>(
-    rule: R,
-    factor: f32,
-    p: &mut [f32],
-    g: &[f32],
-    m: &mut [f32],
-    v: &mut [f32],
-    copy: &mut [C],
-) {
-    let n = p.len();
-    let g = &g[..n];
-    let m = if R::MOMENTS > 0 { &mut m[..n] } else { m };
-    let v = if R::MOMENTS > 1 { &mut v[..n] } else { v };
-    let copy = if C::WRITES { &mut copy[..n] } else { copy };
-    for i in 0..n {
-        let first = if R::MOMENTS > 0 { m[i] } else { 0.0 };
-        let second = if R::MOMENTS > 1 { v[i] } else { 0.0 };
-        let (new_p, new_m, new_v) = rule.element(p[i], g[i] * factor, first, second);
-        p[i] = new_p;
-        if R::MOMENTS > 0 {
-            m[i] = new_m;
-        }
-        if R::MOMENTS > 1 {
-            v[i] = new_v;
-        }
-        if C::WRITES {
-            copy[i] = C::narrow(new_p);
-        }
-    }
-}
-
-/// Checks the lengths and runs the best loop of this processor.
-fn run<R: Rule, C: Narrow>(rule: R, factor: f32, slices: Slices<'_, C>) {
-    let n = slices.0.len();
-    assert_eq!(slices.1.len(), n, "as many gradients as parameters");
-    assert!(R::MOMENTS < 1 || slices.2.len() == n, "as many first moments as parameters");
-    assert!(R::MOMENTS < 2 || slices.3.len() == n, "as many second moments as parameters");
-    assert!(!C::WRITES || slices.4.len() == n, "a copy as long as the parameters");
-    #[cfg(target_arch = "x86_64")]
-    run_with(vectors(), rule, factor, slices);
-    #[cfg(not(target_arch = "x86_64"))]
-    pass(rule, factor, slices.0, slices.1, slices.2, slices.3, slices.4);
-}
-
-/// The loop for one kind of vectors, which the processor must have.
-#[cfg(target_arch = "x86_64")]
-fn run_with<R: Rule, C: Narrow>(
-    vectors: Vectors,
-    rule: R,
-    factor: f32,
-    (p, g, m, v, copy): Slices<'_, C>,
-) {
-    #[target_feature(enable = "avx2,fma,f16c")]
-    fn avx2<R: Rule, C: Narrow>(
-        rule: R,
-        factor: f32,
-        p: &mut [f32],
-        g: &[f32],
-        m: &mut [f32],
-        v: &mut [f32],
-        copy: &mut [C],
-    ) {
-        pass(rule, factor, p, g, m, v, copy);
-    }
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-    fn avx512<R: Rule, C: Narrow>(
-        rule: R,
-        factor: f32,
-        p: &mut [f32],
-        g: &[f32],
-        m: &mut [f32],
-        v: &mut [f32],
-        copy: &mut [C],
-    ) {
-        pass(rule, factor, p, g, m, v, copy);
-    }
-    match vectors {
-        // SAFETY: `vectors` has found the instructions on this processor.
-        Vectors::Avx512 => unsafe { avx512(rule, factor, p, g, m, v, copy) },
-        // SAFETY: as above.
-        Vectors::Avx2 => unsafe { avx2(rule, factor, p, g, m, v, copy) },
-        Vectors::Plain => pass(rule, factor, p, g, m, v, copy),
-    }
-}
+#[cfg(test)]
+#[path = "step_tests.rs"]
+mod tests;
