@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use rankwise::error::Result;
 use rankwise::launch;
 use rankwise::train::config::TrainConfig;
 use rankwise::train::run::{RunOptions, TrainSummary, run};
@@ -21,7 +22,7 @@ const CONFIG: &str = "\
 [schedule]\nlr = 1e-2\ndecay = \"cosine\"\n\
 [checkpoint]\nfolder = \"checkpoints\"\nevery = 5\nkeep = 0\n";
 
-fn load(folder: &Path, config: &str) -> rankwise::Result<TrainConfig> {
+fn load(folder: &Path, config: &str) -> Result<TrainConfig> {
     let path = folder.join("config.toml");
     std::fs::write(&path, config).unwrap();
     TrainConfig::load(&path)
@@ -102,7 +103,11 @@ fn wrong_configurations_are_named() {
         ("[data]", "[data]\ntraces = [\"a.csv\"]", "traces and synthetic are both given"),
         ("seconds = 20.0", "seconds = 0.0", "synthetic needs vehicles"),
         ("mirror = true", "mirrors = true", "mirrors"),
-        ("kind = \"planner\"\nhidden = 12\nmodes = 3\nchunk = 4", "kind = \"gpt\"", "a gpt has text"),
+        (
+            "kind = \"planner\"\nhidden = 12\nmodes = 3\nchunk = 4",
+            "kind = \"gpt\"",
+            "a gpt has text",
+        ),
     ] {
         let text = CONFIG.replace(from, to);
         assert_ne!(text, CONFIG);

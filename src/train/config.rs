@@ -311,8 +311,9 @@ impl TrainConfig {
     fn parse(text: &str, path: &Path) -> Result<Self> {
         let config: TrainConfig = toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start.min(text.len()));
-            let line = text[..start].matches('\n').count() + 1;
             let message = error.message().replace('\n', "; ");
+            let line =
+                text[..start].matches('\n').count() + 1 + lines_to_key(&text[start..], &message);
             Error::line(path, line as u64, message)
         })?;
         config.validate().map_err(|error| {
@@ -341,6 +342,15 @@ impl TrainConfig {
             }
         }
     }
+}
+
+/// How many lines further a key stands that a message calls unknown. Of a table whose kind decides
+/// its keys, only the beginning is known.
+fn lines_to_key(table: &str, message: &str) -> usize {
+    let Some(rest) = message.strip_prefix("unknown field `") else { return 0 };
+    let key = rest.split('`').next().unwrap_or_default();
+    let stands = |line: &str| line.split('=').next().is_some_and(|left| left.trim() == key);
+    table.lines().position(stands).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+//! The network: gradients against slopes, chunks against the whole, threads against one.
+
 use std::sync::Arc;
 
 use super::super::batch::Batch;
@@ -65,12 +67,12 @@ fn gradients_are_slopes_of_the_mean_loss() {
             let slope = (up - down) / f64::from(step);
             let found = f64::from(gradients.values[place][i]);
             assert!(
-                (slope - found).abs() < 2e-3 + 0.02 * found.abs(),
+                (slope - found).abs() < 5e-4 + 0.02 * found.abs(),
                 "{place} {i} {slope} {found}"
             );
             largest = largest.max(found.abs());
         }
-        assert!(largest > 1e-2, "parameter {place} hardly matters: {largest}");
+        assert!(largest > 4e-3, "parameter {place} hardly matters: {largest}");
     }
 }
 
