@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::planner::head::Head;
+use super::planner::loss::Rule as BestRule;
+use super::planner::windows::WindowOptions;
 use crate::error::{Error, Result};
 use crate::optimizer::distributed::Precision;
 use crate::optimizer::groups::Group;
@@ -48,6 +51,8 @@ pub struct TrainConfig {
 pub enum ModelConfig {
     /// A byte-level GPT.
     Gpt(GptConfig),
+    /// A driving planner.
+    Planner(PlannerConfig),
 }
 
 /// The sizes of a GPT over bytes.
@@ -72,15 +77,122 @@ impl Default for GptConfig {
     }
 }
 
-/// What is trained on.
+/// A recurrent planner on the kinematics of a vehicle.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlannerConfig {
+    /// Numbers of the hidden state, and of the layers around it.
+    pub hidden: usize,
+    /// Hypotheses.
+    pub modes: usize,
+    /// How numbers become trajectories: original, linear, or residual to constant velocity.
+    pub head: Head,
+    /// How the best hypothesis is chosen: angle (the original's), end_point or trajectory.
+    pub rule: BestRule,
+    /// The weight of regression against classification.
+    pub alpha: f32,
+    /// Steps of a window that one step of the optimizer goes back through; the next one goes on
+    /// with the hidden state. It divides the steps of a window.
+    pub chunk: usize,
+}
+
+impl Default for PlannerConfig {
+    fn default() -> Self {
+        let (head, rule) = (Head::Residual, BestRule::EndPoint);
+        PlannerConfig { hidden: 128, modes: 5, head, rule, alpha: 1.0, chunk: 20 }
+    }
+}
+
+impl PlannerConfig {
+    fn validate(&self, windows: &WindowOptions) -> Result<()> {
+        let PlannerConfig { hidden, modes, alpha, chunk, .. } = *self;
+        if hidden == 0 || modes == 0 || chunk == 0 {
+            return Err(Error::input("model: hidden, modes and chunk are at least 1"));
+        }
+        if !(alpha.is_finite() && alpha >= 0.0) {
+            return Err(Error::input("model: alpha is a finite number from 0"));
+        }
+        let steps = windows.steps;
+        if steps == 0 || !steps.is_multiple_of(chunk) {
+            return Err(Error::input(format!(
+                "model: chunk {chunk} does not divide the {steps} steps of a window; change one of \
+                 chunk and data.windows.steps"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// What is trained on: text for a GPT; traces or synthetic drives for a planner.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
     /// Text files, read as bytes one after another. Relative to the configuration.
+    #[serde(default)]
     pub text: Vec<PathBuf>,
-    /// The share at the end of the text that is kept for evaluation.
+    /// Floating-car traces of SUMO in CSV. Relative to the configuration.
+    #[serde(default)]
+    pub traces: Vec<PathBuf>,
+    /// Generated drives instead of traces.
+    pub synthetic: Option<SyntheticConfig>,
+    /// How windows are cut from drives.
+    pub windows: Option<WindowOptions>,
+    /// The share that is kept for evaluation: the end of the text, or so many of the vehicles.
     #[serde(default = "tenth")]
     pub held_out: f64,
+}
+
+/// Drives that are generated.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyntheticConfig {
+    /// How many vehicles.
+    pub vehicles: usize,
+    /// How long each drives.
+    pub seconds: f64,
+    /// What the drives are drawn from.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+impl DataConfig {
+    /// An error unless this is what the model learns from, and nothing else.
+    fn validate(&self, model: &ModelConfig) -> Result<()> {
+        let wrong = |what: &str| Err(Error::input(format!("data: {what}")));
+        if !(0.0..1.0).contains(&self.held_out) {
+            return wrong("held_out is a share from 0 to below 1");
+        }
+        let DataConfig { text, traces, synthetic, windows, .. } = self;
+        let has_drives = !traces.is_empty() || synthetic.is_some();
+        match model {
+            ModelConfig::Gpt(_) if has_drives || windows.is_some() => {
+                wrong("traces, synthetic and windows are for kind = \"planner\"; a gpt has text")
+            }
+            ModelConfig::Gpt(_) if text.is_empty() => wrong("text names no file"),
+            ModelConfig::Planner(_) if !text.is_empty() => {
+                wrong("text is for kind = \"gpt\"; a planner has traces or synthetic")
+            }
+            ModelConfig::Planner(_) if !has_drives => wrong(
+                "traces names no file; name some, or give synthetic with vehicles and seconds",
+            ),
+            ModelConfig::Planner(_) if !traces.is_empty() && synthetic.is_some() => {
+                wrong("traces and synthetic are both given; leave one out")
+            }
+            _ => synthetic.map_or(Ok(()), |drives| drives.validate()),
+        }
+    }
+}
+
+impl SyntheticConfig {
+    fn validate(&self) -> Result<()> {
+        // A day of 10 Hz states of one vehicle is 35 MB; beyond that a number is a slip.
+        if self.vehicles > 0 && self.seconds > 0.0 && self.seconds <= 86_400.0 {
+            return Ok(());
+        }
+        Err(Error::input(
+            "data: synthetic needs vehicles of at least 1, and seconds above 0, at most 86400",
+        ))
+    }
 }
 
 fn tenth() -> f64 {
@@ -96,7 +208,7 @@ pub struct TrainingConfig {
     /// Micro-batches of a step, over all ranks. Where it is a multiple of the ranks by a power of
     /// two, communication overlaps with the backward pass; the result is the same in any case.
     pub micro_batches: usize,
-    /// Sequences of a micro-batch.
+    /// Sequences, or windows, of a micro-batch.
     pub examples: usize,
     /// What initial values and batches are drawn from.
     pub seed: u64,
@@ -104,7 +216,7 @@ pub struct TrainingConfig {
     pub clip: f64,
     /// Steps between two evaluations; 0 for one at the end.
     pub evaluate_every: u64,
-    /// Sequences of an evaluation, at most.
+    /// Sequences, or windows, of an evaluation, at most.
     pub evaluate_examples: usize,
     /// Steps between two lines of the log.
     pub log_every: u64,
@@ -189,6 +301,7 @@ impl TrainConfig {
         let folder = path.parent().unwrap_or(Path::new(""));
         let found = |path: &mut PathBuf| *path = folder.join(&*path);
         config.data.text.iter_mut().for_each(found);
+        config.data.traces.iter_mut().for_each(found);
         config.checkpoint.iter_mut().for_each(|checkpoint| found(&mut checkpoint.folder));
         config.output.iter_mut().for_each(|output| found(&mut output.folder));
         Ok(config)
@@ -197,15 +310,11 @@ impl TrainConfig {
     /// Reads a text; `path` is for messages.
     fn parse(text: &str, path: &Path) -> Result<Self> {
         let config: TrainConfig = toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start.min(text.len()));
             let message = error.message().replace('\n', "; ");
-            // A section that is one of several kinds is read as a whole, without lines.
-            match error.span().filter(|span| span.start > 0) {
-                Some(span) => {
-                    let before = &text[..span.start.min(text.len())];
-                    Error::line(path, before.matches('\n').count() as u64 + 1, message)
-                }
-                None => Error::input(format!("{}: {message}", path.display())),
-            }
+            let line =
+                text[..start].matches('\n').count() + 1 + lines_to_key(&text[start..], &message);
+            Error::line(path, line as u64, message)
         })?;
         config.validate().map_err(|error| {
             let message = format!("{}: {}", path.display(), error.message);
@@ -225,14 +334,23 @@ impl TrainConfig {
         if !(clip.is_finite() && clip >= 0.0) {
             return wrong("training: clip is a finite number from 0 (0 for none)");
         }
-        if !(0.0..1.0).contains(&self.data.held_out) {
-            return wrong("data: held_out is a share from 0 to below 1");
+        self.data.validate(&self.model)?;
+        match &self.model {
+            ModelConfig::Gpt(_) => Ok(()),
+            ModelConfig::Planner(planner) => {
+                planner.validate(&self.data.windows.unwrap_or_default())
+            }
         }
-        if self.data.text.is_empty() {
-            return wrong("data: text names no file");
-        }
-        Ok(())
     }
+}
+
+/// How many lines further a key stands that a message calls unknown. Of a table whose kind decides
+/// its keys, only the beginning is known.
+fn lines_to_key(table: &str, message: &str) -> usize {
+    let Some(rest) = message.strip_prefix("unknown field `") else { return 0 };
+    let key = rest.split('`').next().unwrap_or_default();
+    let stands = |line: &str| line.split('=').next().is_some_and(|left| left.trim() == key);
+    table.lines().position(stands).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -246,7 +364,7 @@ mod tests {
     #[test]
     fn defaults_fill_in_and_sections_are_read() {
         let config = TrainConfig::parse(SMALL, Path::new("c.toml")).unwrap();
-        let ModelConfig::Gpt(gpt) = &config.model;
+        let ModelConfig::Gpt(gpt) = &config.model else { panic!("{:?}", config.model) };
         assert_eq!((gpt.layers, gpt.width, config.training.steps), (2, 384, 5));
         assert_eq!((config.optimizer, config.schedule.decay), (Rule::default(), Decay::Cosine));
         let more = format!(
@@ -262,7 +380,7 @@ mod tests {
     #[test]
     fn errors_name_the_line_and_the_key() {
         for (from, to, expected) in [
-            ("layers", "layer", "c.toml: unknown field `layer`, expected one of `layers`"),
+            ("layers", "layer", "c.toml line 3"),
             ("steps = 5", "steps = \"5\"", "c.toml line 7"),
             ("cosine", "cosinus", "decay 'cosinus'"),
             ("lr = 1e-3", "lr = -1", "c.toml: schedule: lr is -1"),

@@ -104,6 +104,8 @@ struct Run<'a> {
     scaler: Scaler,
     applied: u64,
     tensors: Vec<TensorInfo>,
+    /// Numbers that a micro-batch carries; all of them are the last of the tensors.
+    carries: usize,
     held: Sharding,
     seconds: Seconds,
 }
@@ -119,7 +121,7 @@ pub fn run(
 ) -> Result<(TrainSummary, Vec<Event>)> {
     let parameters = task.parameters();
     same_everywhere(comm, config, &parameters)?;
-    let mut run = Run::new(comm, config, &parameters, options)?;
+    let mut run = Run::new(comm, config, (&parameters, task.carries()), options)?;
     let start = run.begin(task, options, observe)?;
     let (mut last, mut since) = (None, (Instant::now(), 0u64));
     let steps = config.training.steps;
@@ -143,7 +145,7 @@ pub fn run(
         if let Some(to) = &config.checkpoint
             && (due(to.every) || step + 1 == steps)
         {
-            run.save(to, step + 1)?;
+            run.save(task, to, step + 1)?;
         }
     }
     let evaluation = run.evaluate(task)?;
@@ -197,7 +199,7 @@ impl<'a> Run<'a> {
     fn new(
         comm: &'a Communicator,
         config: &'a TrainConfig,
-        parameters: &[Parameter],
+        (parameters, carries): (&[Parameter], usize),
         options: RunOptions,
     ) -> Result<Self> {
         let many = config.training.micro_batches;
@@ -217,6 +219,8 @@ impl<'a> Run<'a> {
         let tensors = kinds[..=config.optimizer.moments()].iter().flat_map(|kind| {
             parameters.iter().map(move |p| TensorInfo::new(format!("{kind}/{}", p.name), &p.shape))
         });
+        let carried = TensorInfo::new("carried", &[many, carries]);
+        let tensors = tensors.chain((carries > 0).then_some(carried)).collect();
         Ok(Run {
             comm,
             config,
@@ -224,7 +228,8 @@ impl<'a> Run<'a> {
             multipliers,
             scaler,
             applied: 0,
-            tensors: tensors.collect(),
+            tensors,
+            carries,
             held: Sharding::even(many, comm.ranks()),
             seconds: Seconds::default(),
         })
@@ -241,7 +246,7 @@ impl<'a> Run<'a> {
         if let Some(folder) = folder.filter(|_| options.resume)
             && !checkpoint::steps(self.comm, &folder)?.is_empty()
         {
-            let found = self.load(&folder)?;
+            let found = self.load(task, &folder)?;
             for refused in &found.refused {
                 self.comm.agree(observe(Seen::Warning(refused)))?;
             }
@@ -296,7 +301,7 @@ impl<'a> Run<'a> {
         Ok(found)
     }
 
-    fn save(&mut self, to: &CheckpointConfig, step: u64) -> Result<()> {
+    fn save(&mut self, task: &dyn Task, to: &CheckpointConfig, step: u64) -> Result<()> {
         let begun = Instant::now();
         self.optimizer.synchronise()?;
         let many = self.optimizer.parameters().len();
@@ -309,6 +314,13 @@ impl<'a> Run<'a> {
                 }
             }
         }
+        if self.carries > 0 {
+            let tensor = self.tensors.len() - 1;
+            pieces.extend(self.optimizer.own_micro_batches().map(|own| {
+                let (start, values) = (own * self.carries, task.carried(own));
+                Piece { tensor, start, values }
+            }));
+        }
         let saved = Saved { applied: self.applied, scaler: self.scaler };
         let state = serde_json::to_value(&saved)
             .map_err(|e| Error::internal(format!("the state of the run has no JSON form: {e}")))?;
@@ -317,7 +329,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn load(&mut self, folder: &Path) -> Result<Checkpoint> {
+    fn load(&mut self, task: &mut dyn Task, folder: &Path) -> Result<Checkpoint> {
         let begun = Instant::now();
         let many = self.optimizer.parameters().len();
         let kinds = 1 + self.config.optimizer.moments();
@@ -337,6 +349,15 @@ impl<'a> Run<'a> {
             .zip(&mut values)
             .map(|((tensor, start), values)| PieceMut { tensor, start, values })
             .collect();
+        let held = self.optimizer.own_micro_batches();
+        let mut carried = vec![vec![0.0; self.carries]; held.len()];
+        if self.carries > 0 {
+            let tensor = self.tensors.len() - 1;
+            requests.extend(held.clone().zip(&mut carried).map(|(own, values)| {
+                let start = own * self.carries;
+                PieceMut { tensor, start, values }
+            }));
+        }
         let found =
             checkpoint::load(self.comm, folder, Which::Latest, &self.tensors, &mut requests)?;
         let saved: Saved = serde_json::from_value(found.state.clone()).map_err(|e| {
@@ -351,6 +372,9 @@ impl<'a> Run<'a> {
             }
             Ok(())
         })?;
+        if self.carries > 0 {
+            held.zip(&carried).for_each(|(own, values)| task.carry(own, values));
+        }
         (self.applied, self.scaler) = (saved.applied, saved.scaler);
         self.seconds.checkpoint += begun.elapsed().as_secs_f64();
         Ok(found)

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::config::{ModelConfig, TrainConfig};
 use super::model::Loss;
+use super::planner::task::PlannerTask;
 use super::text::TextTask;
 use crate::communicator::Communicator;
 use crate::error::Result;
@@ -51,11 +52,26 @@ pub trait Task {
 
     /// Something to show of the trained model, by this rank alone.
     fn sample(&mut self, parameters: &mut dyn ParameterSource) -> Result<Option<String>>;
+
+    /// How many numbers each micro-batch carries from one step to the next, such as the hidden
+    /// state of a recurrent model. Checkpoints hold them, so that a run goes on with the same bits.
+    fn carries(&self) -> usize {
+        0
+    }
+
+    /// What a micro-batch of this rank carries, after a step.
+    fn carried(&self, _micro_batch: usize) -> &[f32] {
+        &[]
+    }
+
+    /// Takes up what a micro-batch carried when a checkpoint was saved.
+    fn carry(&mut self, _micro_batch: usize, _values: &[f32]) {}
 }
 
 /// The task that a configuration describes, with `threads` threads of this rank.
 pub fn task(config: &TrainConfig, threads: usize) -> Result<Box<dyn Task>> {
     match &config.model {
+        ModelConfig::Planner(planner) => Ok(Box::new(PlannerTask::new(config, planner, threads)?)),
         ModelConfig::Gpt(gpt) => Ok(Box::new(TextTask::new(config, gpt, threads)?)),
     }
 }

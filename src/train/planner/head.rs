@@ -10,13 +10,16 @@
 //!
 //! Cost: two exponentials a point of [`Head::Original`]; memory traffic else.
 
+use serde::{Deserialize, Serialize};
+
 use super::labels::{AXES, POINTS, TRAJECTORY};
 
 /// Where [`Head::Original`] cuts the arguments of exp and sinh.
 pub const LIMIT: f32 = 8.0;
 
 /// How the numbers of a network become a trajectory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Head {
     /// exp and sinh, as the original has it.
     #[default]

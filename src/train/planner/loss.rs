@@ -12,13 +12,16 @@
 //! over all steps of all ranks, so that uneven batches count by samples. Cost: one pass over the M
 //! trajectories; everything is O(M·33·3).
 
+use serde::{Deserialize, Serialize};
+
 use super::labels::AXES;
 use crate::communicator::Communicator;
 use crate::error::Result;
 use crate::train::sums::Sums;
 
 /// How the best hypothesis is chosen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// The smallest angle between the end points, seen from the car: the original's.
     #[default]

@@ -3,7 +3,7 @@
 //! `comma2k19`, `labels` and `recorded` give samples from recorded drives; `traces`, `synthetic`
 //! and `windows` from simulated ones; `batch` lays samples out by time. `loss` is the loss over
 //! several hypotheses, `head` makes them from numbers, `objective` joins both; `metrics` are
-//! computed from sums and counts.
+//! computed from sums and counts. `model` is the network; `task` is all of it for the loop.
 
 pub mod batch;
 pub mod comma2k19;
@@ -11,9 +11,11 @@ pub mod head;
 pub mod labels;
 pub mod loss;
 pub mod metrics;
+pub mod model;
 pub mod npy;
 pub mod objective;
 pub mod recorded;
 pub mod synthetic;
+pub mod task;
 pub mod traces;
 pub mod windows;

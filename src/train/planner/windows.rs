@@ -12,6 +12,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::labels::{AXES, POINTS, TRAJECTORY, times};
 use super::traces::{State, Trace, TraceSet, turned};
 use crate::error::{Error, Result};
@@ -25,7 +27,8 @@ pub const INPUTS: usize = 5;
 pub const SPEED_SCALE: f32 = 20.0;
 
 /// How windows are cut.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct WindowOptions {
     /// Steps of a window.
     pub steps: usize,

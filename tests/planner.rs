@@ -1,0 +1,133 @@
+//! The planner in the training loop: the same bits at any number of ranks, also where a run stops
+//! in the middle of a batch and goes on at another number, and wrong configurations by name.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use rankwise::error::Result;
+use rankwise::launch;
+use rankwise::train::config::TrainConfig;
+use rankwise::train::run::{RunOptions, TrainSummary, run};
+use rankwise::train::task::task;
+
+/// Windows of 8 steps in chunks of 4: checkpoints at odd steps are in the middle of a batch.
+const CONFIG: &str = "\
+[model]\nkind = \"planner\"\nhidden = 12\nmodes = 3\nchunk = 4\n\
+[data]\nheld_out = 0.3\n\
+[data.synthetic]\nvehicles = 13\nseconds = 20.0\nseed = 3\n\
+[data.windows]\nsteps = 8\nmirror = true\n\
+[training]\nsteps = 13\nmicro_batches = 6\nexamples = 3\nevaluate_examples = 1000\nlog_every = 4\n\
+[optimizer]\nrule = \"adam\"\n\
+[schedule]\nlr = 1e-2\ndecay = \"cosine\"\n\
+[checkpoint]\nfolder = \"checkpoints\"\nevery = 5\nkeep = 0\n";
+
+fn load(folder: &Path, config: &str) -> Result<TrainConfig> {
+    let path = folder.join("config.toml");
+    std::fs::write(&path, config).unwrap();
+    TrainConfig::load(&path)
+}
+
+/// Trains on threads; all ranks must report the same.
+fn train(ranks: usize, config: &TrainConfig, resume: bool) -> TrainSummary {
+    let options = RunOptions { resume, record: false };
+    let all = launch::threads(ranks, |comm| {
+        let mut task = comm.agree(task(config, 1))?;
+        run(comm, config, &mut *task, options, &mut |_| Ok(())).map(|(summary, _)| summary)
+    });
+    let all = all.unwrap();
+    assert!(all.iter().all(|s| s.parameters_hash == all[0].parameters_hash));
+    assert!(all.iter().all(|s| s.evaluation == all[0].evaluation));
+    all[0].clone()
+}
+
+fn same(found: &TrainSummary, expected: &TrainSummary, what: &str) {
+    assert_eq!(found.parameters_hash, expected.parameters_hash, "{what}");
+    assert_eq!(found.loss.map(f64::to_bits), expected.loss.map(f64::to_bits), "{what}");
+    assert_eq!(found.evaluation, expected.evaluation, "{what}");
+}
+
+#[test]
+fn training_has_the_same_bits_at_any_number_of_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = load(folder.path(), CONFIG).unwrap();
+    let expected = train(1, &config, false);
+    let value = |name: &str| {
+        let found = expected.evaluation.iter().find(|measure| measure.name == name);
+        found.unwrap_or_else(|| panic!("no {name}: {:?}", expected.evaluation)).value
+    };
+    for name in ["held_out_loss", "ade", "fde", "ade_constant_velocity", "fde_constant_velocity"] {
+        assert!(value(name).is_finite() && value(name) > 0.0, "{name}");
+    }
+    assert!((0.0..=3f64.log2()).contains(&value("mode_entropy_bits")));
+    assert!((0.0..=1.0).contains(&value("ap_0.5m_0_10")));
+    for ranks in 2..=4 {
+        same(&train(ranks, &config, false), &expected, &format!("{ranks} ranks"));
+    }
+    // Values depend on what is trained: the test can fail.
+    let other = CONFIG.replace("seed = 3", "seed = 4");
+    let other = train(2, &load(folder.path(), &other).unwrap(), false);
+    assert_ne!(other.parameters_hash, expected.parameters_hash);
+}
+
+#[test]
+fn a_run_that_stops_within_a_batch_goes_on_at_another_number_of_ranks() {
+    let whole = tempfile::tempdir().unwrap();
+    let expected = train(2, &load(whole.path(), CONFIG).unwrap(), false);
+    for (before, after, stop) in [(1, 3, 5), (3, 2, 5), (4, 1, 10), (2, 4, 10)] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = load(folder.path(), CONFIG).unwrap();
+        train(before, &config, false);
+        // As if it had been killed after `stop` steps.
+        for later in [5, 10, 13].into_iter().filter(|&step| step > stop) {
+            let name = format!("checkpoints/step-{later:08}");
+            std::fs::remove_dir_all(folder.path().join(name)).unwrap();
+        }
+        let found = train(after, &config, true);
+        assert_eq!(found.resumed_from, stop);
+        same(&found, &expected, &format!("{before} then {after} ranks at {stop}"));
+    }
+}
+
+#[test]
+fn wrong_configurations_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for (from, to, expected) in [
+        ("chunk = 4", "chunk = 3", "chunk 3 does not divide the 8 steps of a window"),
+        ("chunk = 4", "chunk = 0", "hidden, modes and chunk are at least 1"),
+        ("modes = 3", "mode = 3", "config.toml line 4"),
+        ("modes = 3", "head = \"exp\"", "`original`, `linear`, `residual`"),
+        ("modes = 3", "rule = \"best\"", "`angle`, `end_point`, `trajectory`"),
+        ("modes = 3", "alpha = -1.0", "alpha is a finite number"),
+        ("[data]", "[data]\ntext = [\"a.txt\"]", "text is for kind = \"gpt\""),
+        ("[data]", "[data]\ntraces = [\"a.csv\"]", "traces and synthetic are both given"),
+        ("seconds = 20.0", "seconds = 0.0", "synthetic needs vehicles"),
+        ("mirror = true", "mirrors = true", "mirrors"),
+        (
+            "kind = \"planner\"\nhidden = 12\nmodes = 3\nchunk = 4",
+            "kind = \"gpt\"",
+            "a gpt has text",
+        ),
+    ] {
+        let text = CONFIG.replace(from, to);
+        assert_ne!(text, CONFIG);
+        let error = load(folder.path(), &text).unwrap_err();
+        assert!(error.message.contains(expected), "{to}: {error}");
+    }
+    let synthetic = "[data.synthetic]\nvehicles = 13\nseconds = 20.0\nseed = 3\n";
+    let none = load(folder.path(), &CONFIG.replace(synthetic, "")).unwrap_err();
+    assert!(none.message.contains("traces names no file"), "{none}");
+    // What is only seen when the data is there.
+    for (from, to, expected) in [
+        ("seconds = 20.0", "seconds = 5.0", "no window to train on"),
+        ("steps = 8", "steps = 8\nstride_seconds = 0.0", "stride_seconds = 0"),
+    ] {
+        let config = load(folder.path(), &CONFIG.replace(from, to)).unwrap();
+        let error = task(&config, 1).err().unwrap();
+        assert!(error.message.contains(expected), "{to}: {error}");
+    }
+    let traces = CONFIG.replace(synthetic, "").replace("[data]", "[data]\ntraces = [\"none.csv\"]");
+    let config = load(folder.path(), &traces).unwrap();
+    assert_eq!(config.data.traces, [folder.path().join("none.csv")]);
+    assert!(task(&config, 1).err().unwrap().message.contains("none.csv"));
+}
