@@ -10,6 +10,9 @@
 //! backward pass goes on; its readiness is known from the layout, so this holds from the first step
 //! on. Otherwise partial sums go to the owners when the backward pass is over.
 //!
+//! Where the step reads the buffers of all ranks of the node itself (`finish_in_blocks`), nothing is
+//! started: there is no link that could work meanwhile, only the same memory.
+//!
 //! Memory: the buffer once, and once more for each level of the tree that waits for its other half:
 //! none for one micro-batch a rank, ⌈log₂ k⌉ for k.
 
@@ -172,8 +175,8 @@ impl Gradients {
         Ok(())
     }
 
-    /// Ends the reductions: every bucket has its sum where this rank owns it. Collective.
-    pub(super) fn finish(&mut self, timeline: &mut Timeline) -> Result<()> {
+    /// All micro-batches of this rank are in.
+    fn check_complete(&mut self) -> Result<()> {
         let own = self.own_micro_batches();
         if self.next != own.end {
             let what = format!(
@@ -184,6 +187,12 @@ impl Gradients {
             return Err(Error::input(what).on_rank(self.communicator.rank()));
         }
         self.next = own.start;
+        Ok(())
+    }
+
+    /// Ends the reductions: every bucket has its sum where this rank owns it. Collective.
+    pub(super) fn finish(&mut self, timeline: &mut Timeline) -> Result<()> {
+        self.check_complete()?;
         for number in 0..self.buckets.len() {
             let start = Instant::now();
             let bucket = &self.buckets[number];
@@ -198,6 +207,54 @@ impl Gradients {
             }
         }
         Ok(())
+    }
+
+    /// Reduces all buckets from the buffers of the node's ranks, and hands the own shards to `visit`
+    /// block by block: the bucket, the range in the shard, the sums. If `keep`, they are found in
+    /// [`Gradients::own_sums`] afterwards. Collective; only where buckets are left to it.
+    pub(super) fn finish_in_blocks(
+        &mut self,
+        timeline: &mut Timeline,
+        keep: bool,
+        mut visit: impl FnMut(usize, Range<usize>, &[f32]),
+    ) -> Result<()> {
+        self.check_complete()?;
+        for (number, bucket) in self.buckets.iter_mut().enumerate() {
+            let start = Instant::now();
+            // A rank without micro-batches has a free buffer for its sums.
+            if bucket.stack.is_empty() {
+                bucket.reduced = bucket.free.pop();
+            }
+            let sums = bucket.stack.iter_mut().map(|(_, buffer)| buffer);
+            let mut buffers = Vec::new();
+            for buffer in sums.chain(&mut bucket.reduced) {
+                match buffer {
+                    Storage::Shared(buffer) => buffers.push(buffer),
+                    Storage::Private(_) => {
+                        return Err(Error::internal("gradients of a fused step are not shared"));
+                    }
+                }
+            }
+            let (c, sharding) = (&self.communicator, &bucket.sharding);
+            c.reduce_scatter_blocks(sharding, &self.held, &mut buffers, keep, |range, sums| {
+                visit(number, range, sums);
+            })?;
+            if let Some((_, buffer)) = bucket.stack.pop_if(|_| keep) {
+                bucket.reduced = Some(buffer);
+            }
+            timeline.add("reduce_scatter", number, start);
+        }
+        Ok(())
+    }
+
+    /// Bytes of the buffers.
+    pub(super) fn bytes(&self) -> usize {
+        let of = |bucket: &Bucket| {
+            let waiting = bucket.stack.iter().map(|(_, buffer)| buffer);
+            let others = bucket.current.iter().chain(&bucket.reduced).chain(&bucket.free);
+            waiting.chain(others).map(|buffer| buffer.len()).sum::<usize>()
+        };
+        self.buckets.iter().map(of).sum::<usize>() * size_of::<f32>()
     }
 
     /// The sums that this rank owns, of one bucket.

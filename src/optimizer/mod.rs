@@ -11,5 +11,6 @@ pub mod parameter;
 pub mod ranges;
 pub mod scaler;
 pub mod schedule;
+mod state;
 pub mod timeline;
 pub mod values;

@@ -18,6 +18,7 @@ pub(crate) mod lent;
 pub mod memory;
 #[cfg(feature = "mpi")]
 pub mod mpi;
+pub(crate) mod node_reduce;
 pub mod node_vector;
 pub mod threads;
 pub mod wait;
