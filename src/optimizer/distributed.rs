@@ -11,16 +11,19 @@
 //!
 //! The norm is an exact sum of squares, so it does not depend on how shards and buckets are cut.
 //! With the canonical order of the reduction, parameters have the same bits for any number of
-//! ranks, any bucket size, with and without overlap, and sharded or not.
+//! ranks, any bucket size, with and without overlap, and sharded or not. With 16-bit gradients all
+//! but the number of ranks (`gradients`).
 //!
 //! # Bytes
 //! With `d` ranks, a parameter takes on each rank: 8 + 8/d as f32 (parameter, gradient; moments),
-//! 6 + 12/d with 16-bit parameters (and f32 main parameters). An f32 copy of 16-bit parameters for
-//! the computation comes on top. On one node the parameters exist once, not `d` times.
+//! 6 + 12/d with 16-bit parameters (and f32 main parameters), 4 + 12/d with 16-bit gradients too
+//! (Megatron-LM: 4 + 16/d; here sums are widened block by block, so there are no f32 main
+//! gradients). An f32 copy of 16-bit parameters for the computation comes on top. On one node the
+//! parameters exist twice, not `d` times.
 //!
-//! A step moves for each owned parameter 28 bytes as f32 (16 read, 12 written), 30 with a 16-bit
-//! copy, 32 as f32 in a copy that the node shares (the old one is read, the new one written). Beside
-//! that, by [`Passes`], where reading the gradients of `d` ranks takes 4d:
+//! A step moves for each owned parameter 28 bytes as f32 (16 read, 12 written; the same in a copy
+//! that the node shares, where the old value is read and the new one written beside it), 30 with a
+//! 16-bit copy. Beside that, by [`Passes`], reading the gradients of `d` ranks takes 4d:
 //!
 //! | passes | norm | sums | in all, 16-bit copy |
 //! | --- | --- | --- | --- |
@@ -52,7 +55,7 @@ use crate::reduce::step::Scalars;
 /// Added to the norm before it divides, as in Megatron-LM.
 const NORM_EPSILON: f64 = 1e-6;
 
-/// How parameters are stored. Gradients, main parameters and moments are f32.
+/// How parameters are stored. Main parameters and moments are f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -80,11 +83,14 @@ pub enum Passes {
     Fused,
 }
 
-/// How a [`DistributedOptimizer`] works. No setting changes a bit of the parameters.
+/// How a [`DistributedOptimizer`] works. No setting but the two of precision changes a bit of the
+/// parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// How parameters are stored.
     pub precision: Precision,
+    /// Whether gradients are stored as the parameters are; else as f32.
+    pub narrow_gradients: bool,
     /// Elements at which a bucket closes; `None` for Megatron-LM's rule.
     pub bucket_elements: Option<usize>,
     /// How often a step goes over the gradients.
@@ -105,6 +111,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             precision: Precision::F32,
+            narrow_gradients: false,
             bucket_elements: None,
             passes: Passes::Separate,
             overlap: true,
@@ -153,10 +160,11 @@ pub struct DistributedOptimizer {
     gradients: Gradients,
     values: Values,
     state: State,
-    passes: Passes,
+    /// Whether a step that does not clip is one pass.
+    one_pass: bool,
 }
 
-/// Bytes that a rank holds for the parameters, beside their padding nothing else of their number.
+/// Bytes that a rank holds, padding included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Bytes {
     /// Parameters as they are stored; of a copy that the node shares, this rank's part.
@@ -165,6 +173,8 @@ pub struct Bytes {
     pub computation: usize,
     /// Gradients.
     pub gradients: usize,
+    /// Gradients in f32 beside those in 16 bits: of parameters that are being written.
+    pub written: usize,
     /// Main parameters of the own shards.
     pub main: usize,
     /// Moments of the own shards.
@@ -183,12 +193,15 @@ impl DistributedOptimizer {
         communicator.agree(check(&parameters, micro_batches))?;
         let layout = Layout::new(&parameters, ranks, options.bucket_limit(ranks));
         let one_node = communicator.topology().nodes() == 1;
-        let passes = if one_node { options.passes } else { Passes::Separate };
-        let fused = passes != Passes::Separate;
+        let in_blocks = options.passes != Passes::Separate;
         let gradient_options = GradientOptions {
-            shared: one_node && (ranks > 1 || fused),
+            precision: match options.narrow_gradients {
+                true => options.precision,
+                false => Precision::F32,
+            },
+            shared: one_node && (ranks > 1 || in_blocks),
             overlap: options.overlap,
-            fused,
+            in_blocks,
             unused_is_zero: options.unused_is_zero,
         };
         let gradients =
@@ -206,7 +219,7 @@ impl DistributedOptimizer {
             parameters,
             layout,
             gradients,
-            passes,
+            one_pass: options.passes == Passes::Fused,
         })
     }
 
@@ -298,14 +311,15 @@ impl DistributedOptimizer {
     pub fn bytes(&self) -> Bytes {
         let ([parameters, computation], [main, moments]) =
             (self.values.bytes(), self.state.bytes());
-        Bytes { parameters, computation, gradients: self.gradients.bytes(), main, moments }
+        let [gradients, written] = self.gradients.bytes();
+        Bytes { parameters, computation, gradients, written, main, moments }
     }
 
     /// One step from the gradients of all micro-batches. Collective.
     pub fn step(&mut self, input: &StepInput<'_>) -> Result<StepReport> {
         self.communicator.agree(self.check_rules(input.scalars))?;
         self.synchronise()?;
-        if self.passes == Passes::Fused && input.clip.is_none() {
+        if self.one_pass && self.gradients.in_blocks() && input.clip.is_none() {
             return self.step_in_one_pass(input);
         }
         let sum = self.sum_gradients()?;
@@ -317,7 +331,9 @@ impl DistributedOptimizer {
             let factor = (input.factor * clip) as f32;
             for bucket in 0..self.layout.buckets.len() {
                 let mut shard = self.state.shard(&mut self.values, bucket);
-                shard.step_all(self.gradients.own_sums(bucket), input.scalars, factor);
+                self.gradients.own_sums(bucket, |block, sums| {
+                    shard.step(block, sums, input.scalars, factor);
+                });
             }
         }
         self.gradients.clear();
@@ -332,7 +348,7 @@ impl DistributedOptimizer {
     fn sum_gradients(&mut self) -> Result<ExactSum> {
         let mut sum = ExactSum::new();
         let timeline = &mut self.values.timeline;
-        if self.passes != Passes::Separate {
+        if self.gradients.in_blocks() {
             let add = |_, _, sums: &[f32]| {
                 add_squares(sums, &mut sum);
             };
@@ -341,7 +357,9 @@ impl DistributedOptimizer {
         }
         self.gradients.finish(timeline)?;
         for bucket in 0..self.layout.buckets.len() {
-            add_squares(self.gradients.own_sums(bucket), &mut sum);
+            self.gradients.own_sums(bucket, |_, sums| {
+                add_squares(sums, &mut sum);
+            });
         }
         Ok(sum)
     }

@@ -3,6 +3,7 @@
 
 pub mod checkpoint;
 pub mod distributed;
+mod gradient_bucket;
 pub mod gradients;
 pub mod groups;
 pub mod hyper;

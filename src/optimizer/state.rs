@@ -12,7 +12,7 @@ use super::ranges::{Piece, pieces_of};
 use super::values::{Stored, Values};
 use crate::reduce::step::{Copy16, Elements, Scalars, step};
 
-/// Elements of a block where sums do not come in blocks already.
+/// Elements of a block.
 pub(super) const BLOCK: usize = 2048;
 
 /// Main parameters and moments of the own shards, bucket after bucket.
@@ -134,14 +134,6 @@ impl Shard<'_> {
                 copy: part_of(&mut self.copy, &at),
             };
             step(&scalars[piece.parameter], factor, elements);
-        }
-    }
-
-    /// [`Shard::step`] on all elements, from their sums.
-    pub(super) fn step_all(&mut self, sums: &[f32], scalars: &[Scalars], factor: f32) {
-        for (number, sums) in sums.chunks(BLOCK).enumerate() {
-            let start = number * BLOCK;
-            self.step(start..start + sums.len(), sums, scalars, factor);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The parameter buffer: what the forward pass reads, and how buckets are gathered after a step.
 //!
-//! On one node the buffer exists once for all ranks (`SharedVector`: each rank writes its shard, and
-//! gathering is a synchronisation). Elsewhere each rank has its own copy; a bucket's all_gather is
+//! On one node the buffer exists once for all ranks, in two copies that take turns (`SharedVector`:
+//! each rank writes its shard, and gathering is a synchronisation). Elsewhere each rank has its own copy; a bucket's all_gather is
 //! in place and started, and the forward pass waits for it where its first parameter is used.
 //! Buckets are started from the last one, which holds the first layers.
 //!
