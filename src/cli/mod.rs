@@ -3,9 +3,14 @@
 #![allow(clippy::print_stdout)] // commands print their results
 
 mod bench;
+mod factor;
 mod fault;
+mod graph;
+mod graph_input;
+mod hits;
 mod pagerank;
 mod plan;
+mod progress;
 mod selftest;
 mod size;
 mod train;
@@ -83,8 +88,13 @@ enum Command {
     #[command(subcommand)]
     Plan(plan::PlanCommand),
     Selftest(selftest::Selftest),
+    /// Make, convert and describe graphs
+    #[command(subcommand)]
+    Graph(graph::GraphCommand),
     Pagerank(pagerank::Pagerank),
     Train(train::Train),
+    Hits(hits::Hits),
+    Factor(factor::Factor),
     /// Fail on purpose
     #[command(hide = true)]
     Fault(fault::Fault),
@@ -162,8 +172,9 @@ fn usage_line(error: &clap::Error) -> String {
     let rendered = error.render().to_string();
     if error.kind() == clap::error::ErrorKind::InvalidSubcommand {
         let first = rendered.trim_start_matches("error: ").lines().next().unwrap_or("").trim();
-        let (root, plan) = (Cli::command(), "Usage: rankwise plan");
-        let inner = root.find_subcommand("plan").filter(|_| rendered.contains(plan));
+        let root = Cli::command();
+        let usage = |name: &str| rendered.contains(&format!("Usage: rankwise {name} "));
+        let inner = root.get_subcommands().find(|command| usage(command.get_name()));
         return format!("{first}; choose one of {}; {HINT}", commands(inner.unwrap_or(&root)));
     }
     let lines = rendered.trim_start_matches("error: ").lines().map(str::trim);
@@ -225,8 +236,11 @@ fn start(cli: Cli) -> Result<ExitCode> {
             Command::Bench(command) => command.run(session),
             Command::Tune(command) => command.run(session),
             Command::Selftest(command) => command.run(session),
+            Command::Graph(command) => command.run(session),
             Command::Pagerank(command) => command.run(session),
             Command::Train(command) => command.run(session),
+            Command::Hits(command) => command.run(session),
+            Command::Factor(command) => command.run(session),
             Command::Fault(command) => command.run(session),
             Command::Plan(_) => Ok(()),
         }

@@ -1,14 +1,19 @@
 //! `rankwise pagerank`: ranks the nodes of a graph.
 
-use std::path::PathBuf;
+mod page;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use super::Session;
+use super::graph_input::{Input, RelabelName};
+use super::{Session, progress};
 use crate::error::Result;
+use crate::files;
 use crate::graph::options::{Dangling, Number, PageRankOptions, Scale, Stop};
-use crate::graph::order::Relabel;
-use crate::graph::rows::Duplicates;
+use crate::graph::output::TopNode;
+use crate::graph::personalized::{self, SourcesSummary};
 use crate::graph::{self, PageRankJob, PageRankSummary};
 
 /// Rank the nodes of a graph as `networkx.pagerank` does, on all ranks of the job.
@@ -16,17 +21,20 @@ use crate::graph::{self, PageRankJob, PageRankSummary};
 /// GRAPH is a text edge list: two node ids a line, separated by tabs, spaces or commas; lines that
 /// start with # or % are comments. Ids are numbers if all of them are, otherwise names. Or it is a
 /// matrix that starts with %%MatrixMarket (coordinate pattern|real|integer general|symmetric), a
-/// METIS graph (.graph, .metis), or a serialized graph of the GAP benchmarks (.sg, .wsg). In these,
-/// nodes without edges count as nodes; Matrix Market and METIS count nodes from 1, GAP from 0. Text
-/// may be packed with gzip or zstd. Or it is kron:SCALE[:EDGE_FACTOR[:SEED]] or uniform:SCALE[...],
-/// a random graph of 2^SCALE nodes. The result has the same bits on any number of ranks.
+/// METIS graph (.graph, .metis), a serialized graph of the GAP benchmarks (.sg, .wsg), a BVGraph
+/// (.graph with .properties beside it), or a file that `rankwise graph convert` wrote (.rwg). In
+/// these, nodes without edges count as nodes; Matrix Market and METIS count nodes from 1, GAP and
+/// BVGraph from 0. Text may be packed with gzip or zstd. Or it is a Parquet table (.parquet) with
+/// ids in two columns, integers or text. Or it is kron:SCALE[:EDGE_FACTOR[:SEED]] or
+/// uniform:SCALE[...], a random graph of 2^SCALE nodes. The result has the same bits on any number
+/// of ranks.
 ///
 /// Files of node values (--personalization, --nstart, --dangling) have a node id and a number >= 0
 /// a line; nodes that are not named have 0, and the values need not add up to 1.
 #[derive(Debug, clap::Args)]
 pub(super) struct Pagerank {
-    /// Graph file, or the name of a random graph
-    graph: PathBuf,
+    #[command(flatten)]
+    input: Input,
     /// Share of a rank that follows the edges; 0 <= ALPHA < 1
     #[arg(long, default_value = "0.85")]
     alpha: f64,
@@ -61,29 +69,24 @@ pub(super) struct Pagerank {
     /// Without convergence write the last ranks to the output, without a manifest, and fail
     #[arg(long, requires = "output")]
     write_anyway: bool,
-    /// Edges have the weights of the file; in an edge list, the third column (otherwise ignored)
-    #[arg(long)]
-    weights: bool,
-    /// Each line is an edge both ways; no effect on formats that say so themselves
-    #[arg(long)]
-    undirected: bool,
-    /// What repeated edges mean
-    #[arg(long, value_enum, default_value = "sum")]
-    duplicates: DuplicatesName,
     /// Print the K highest ranks
     #[arg(long, default_value = "10", value_name = "K")]
     top: usize,
-    /// Write node and rank of all nodes to FILE (.csv or .parquet), and FILE.manifest.json last
+    /// Write node and rank of all nodes to FILE (.csv, .parquet or .npy), and FILE.manifest.json
+    /// last; with --sources, source, node and rank of the K highest of each source
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum DuplicatesName {
-    /// Their weights add up, as in a networkx multigraph
-    Sum,
-    /// They are one edge, as in a networkx graph
-    Merge,
+    /// One ranking for each of these nodes, with all teleports to it: ids between commas, or a file
+    /// with one id a line
+    #[arg(
+        long,
+        value_name = "A,B,…|FILE",
+        conflicts_with_all = ["personalization", "nstart", "write_anyway", "report"]
+    )]
+    sources: Option<String>,
+    /// Write a page with the convergence and the highest ranks to FILE
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -114,16 +117,6 @@ enum ScaleName {
     Sum1,
     /// The number of nodes
     Sumn,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum RelabelName {
-    /// Unless most edges join nodes with near ids
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
 }
 
 impl Pagerank {
@@ -158,19 +151,14 @@ impl Pagerank {
 
     pub(super) fn run(&self, session: Session<'_>) -> Result<()> {
         let options = self.options();
+        let input = self.input.input(self.relabel.relabel());
         let job = PageRankJob {
-            graph: self.graph.clone(),
-            weighted: self.weights,
-            undirected: self.undirected,
-            duplicates: match self.duplicates {
-                DuplicatesName::Sum => Duplicates::Sum,
-                DuplicatesName::Merge => Duplicates::Merge,
-            },
-            relabel: match self.relabel {
-                RelabelName::Auto => Relabel::Auto,
-                RelabelName::Always => Relabel::Always,
-                RelabelName::Never => Relabel::Never,
-            },
+            graph: input.graph,
+            weighted: input.options.weighted,
+            columns: input.columns,
+            undirected: input.options.undirected,
+            duplicates: input.options.duplicates,
+            relabel: input.options.relabel,
             dangling: (options.dangling == Dangling::Given).then(|| (&self.dangling).into()),
             options,
             personalization: self.personalization.clone(),
@@ -180,26 +168,80 @@ impl Pagerank {
             top: self.top,
             command: std::env::args().collect::<Vec<_>>().join(" "),
         };
-        let summary = graph::run(session.communicator, &job)?;
+        let comm = session.communicator;
+        if let Some(sources) = &self.sources {
+            let sources = comm.agree(personalized::parse_sources(sources))?;
+            let work = || personalized::run(comm, &job, &sources);
+            let summary = progress::shown(session, work)?;
+            if session.speaks_to_people() {
+                self.print_sources(&summary, session);
+            }
+            return session.print_json(&summary);
+        }
+        if let Some(path) = &self.report {
+            comm.agree(files::check_folder(path))?;
+        }
+        let summary = progress::shown(session, || graph::run(comm, &job))?;
+        if let Some(path) = &self.report {
+            comm.agree(if session.speaks() {
+                self.write_page(path, &summary, comm.ranks(), &job)
+            } else {
+                Ok(())
+            })?;
+        }
         if session.speaks_to_people() {
             self.print(&summary, session);
         }
         session.print_json(&summary)
     }
 
+    fn write_page(
+        &self,
+        path: &Path,
+        summary: &PageRankSummary,
+        ranks: usize,
+        job: &PageRankJob,
+    ) -> Result<()> {
+        let limit = job.options.limit(summary.vertices as usize);
+        let graph = self.input.graph.display().to_string();
+        let page = page::html(&graph, summary, ranks, limit);
+        files::write_atomically(path, |writer| writer.write_all(page.as_bytes())).map(|_| ())
+    }
+
+    fn print_sources(&self, summary: &SourcesSummary, session: Session<'_>) {
+        for source in &summary.sources {
+            println!(
+                "source {} ({} iterations, last change {:.3e})",
+                node_name(&source.source),
+                source.iterations,
+                source.residual
+            );
+            print_top("rank", &source.top);
+        }
+        if session.output.quiet {
+            return;
+        }
+        let s = summary.seconds;
+        println!(
+            "{} nodes, {} edges, {} sources; {} ranks; load {:.3} s, partition {:.3} s, iterate \
+             {:.4} s ({:.2} ns an edge and source), write {:.3} s",
+            summary.vertices,
+            summary.edges,
+            summary.sources.len(),
+            session.communicator.ranks(),
+            s.load,
+            s.partition,
+            s.iterate,
+            summary.ns_per_edge,
+            s.write
+        );
+        if let Some(path) = &self.output {
+            println!("wrote {}", path.display());
+        }
+    }
+
     fn print(&self, summary: &PageRankSummary, session: Session<'_>) {
-        let name = |node: &serde_json::Value| match node {
-            serde_json::Value::String(name) => name.clone(),
-            other => other.to_string(),
-        };
-        let nodes: Vec<String> = summary.top.iter().map(|top| name(&top.node)).collect();
-        let width = nodes.iter().map(|node| node.chars().count()).max().unwrap_or(0).max(4);
-        if !nodes.is_empty() {
-            println!("{:>5}  {:<width$}  rank", "", "node");
-        }
-        for (i, (node, top)) in nodes.iter().zip(&summary.top).enumerate() {
-            println!("{:>5}  {node:<width$}  {}", i + 1, top.rank);
-        }
+        print_top("rank", &summary.top);
         if session.output.quiet {
             return;
         }
@@ -219,8 +261,28 @@ impl Pagerank {
             s.write,
             summary.peak_rss_bytes as f64 / f64::from(1 << 20)
         );
-        if let Some(path) = &self.output {
+        for path in [&self.output, &self.report].into_iter().flatten() {
             println!("wrote {}", path.display());
         }
+    }
+}
+
+/// An id as people read it.
+fn node_name(node: &serde_json::Value) -> String {
+    match node {
+        serde_json::Value::String(name) => name.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Prints a list of the highest values.
+pub(super) fn print_top(value: &str, top: &[TopNode]) {
+    let nodes: Vec<String> = top.iter().map(|top| node_name(&top.node)).collect();
+    let width = nodes.iter().map(|node| node.chars().count()).max().unwrap_or(0).max(4);
+    if !nodes.is_empty() {
+        println!("{:>5}  {:<width$}  {value}", "", "node");
+    }
+    for (i, (node, top)) in nodes.iter().zip(top).enumerate() {
+        println!("{:>5}  {node:<width$}  {}", i + 1, top.rank);
     }
 }

@@ -1,4 +1,26 @@
 //! Factor cross-sections: a panel of dates and assets, sharded by date; preprocessing, rank
 //! information coefficients, composites and portfolios.
 
+pub mod composite;
+pub mod config;
+pub mod correlation;
+pub mod dates;
+#[cfg(test)]
+pub(crate) mod fixtures;
+pub mod generator;
+pub mod ic;
+pub mod input;
+pub mod job;
 pub mod panel;
+pub mod panel_file;
+pub mod portfolio;
+pub mod preprocess;
+pub mod quantiles;
+pub mod ranks;
+pub mod returns;
+pub mod screening;
+pub mod statistics;
+pub mod study;
+pub mod tables;
+pub mod technical;
+pub mod universe;

@@ -3,7 +3,12 @@
 //! Every column is one matrix of f64, date after date, with NaN where nothing is known. All ranks
 //! know all dates and all assets; a rank holds the rows of its own dates. Assets may be kept in the
 //! order of their industries, so that sums over an industry read contiguous memory.
+//!
+//! `rows_around` brings rows of earlier or later dates, which forward returns and rolling windows
+//! need, from the ranks that own them: (before + after) × assets × 8 bytes a rank.
 
+use crate::communicator::Communicator;
+use crate::error::{Error, Result};
 use crate::sharding::Sharding;
 
 /// The rows of one rank.
@@ -31,6 +36,9 @@ pub struct Panel {
     pub industries: Vec<String>,
     /// Whether the asset is flagged (special treatment) on the date; empty if the panel has none.
     pub flagged: Vec<bool>,
+    /// Price of the benchmark on all dates, NaN where missing, the same on every rank; empty if
+    /// the panel has none.
+    pub benchmark: Vec<f64>,
     /// The factors: a name and a matrix as `price`.
     pub factors: Vec<Factor>,
 }
@@ -48,5 +56,111 @@ impl Panel {
     /// The own dates, as a range of `dates`.
     pub fn own_dates(&self) -> std::ops::Range<usize> {
         self.sharding.range(self.rank)
+    }
+}
+
+/// The rows of `matrix` (own dates × assets) with the `before` rows that precede the own dates and
+/// the `after` rows that follow them, from the ranks that own them, which may be several: row `i`
+/// of the result is date `own_dates().start + i - before`. Rows beyond the ends of the panel are
+/// NaN. A rank without dates gets nothing. `before` and `after` are the same on all ranks.
+/// Collective.
+pub fn rows_around(
+    comm: &Communicator,
+    panel: &Panel,
+    matrix: &[f64],
+    before: usize,
+    after: usize,
+) -> Result<Vec<f64>> {
+    rows_around_of(comm, &panel.sharding, panel.assets.len(), matrix, before, after)
+}
+
+/// [`rows_around`] for rows of `width` that are owned by `sharding`. Collective.
+pub fn rows_around_of(
+    comm: &Communicator,
+    sharding: &Sharding,
+    width: usize,
+    matrix: &[f64],
+    before: usize,
+    after: usize,
+) -> Result<Vec<f64>> {
+    let rank = comm.rank();
+    let own = sharding.range(rank);
+    let rows = own.len();
+    comm.agree(if matrix.len() == rows * width {
+        Ok(())
+    } else {
+        let (held, of) = (matrix.len(), rows * width);
+        Err(Error::internal(format!("rows around a matrix of {held} values; expected {of}")))
+    })?;
+    // What a rank wants: a range of dates; its own part it has already.
+    let wanted = |rank: usize| {
+        let range = sharding.range(rank);
+        let reach = if range.is_empty() { 0 } else { after };
+        range.start.saturating_sub(before)..range.end.saturating_add(reach).min(sharding.n())
+    };
+    let mut sent = Vec::new();
+    let mut counts = vec![0; comm.ranks()];
+    for (other, count) in counts.iter_mut().enumerate() {
+        let range = wanted(other);
+        let part = range.start.max(own.start)..range.end.min(own.end);
+        if other != rank && !sharding.range(other).is_empty() && !part.is_empty() {
+            let part = (part.start - own.start) * width..(part.end - own.start) * width;
+            *count = part.len();
+            sent.extend_from_slice(&matrix[part]);
+        }
+    }
+    let (received, _) = comm.all_to_all_vec(&sent, &counts)?;
+    if rows == 0 {
+        return Ok(Vec::new());
+    }
+    // Ranks own ascending dates, so what came in rank order is in date order.
+    let range = wanted(rank);
+    let (early, late) = received.split_at((own.start - range.start) * width);
+    let missing = |rows: usize| std::iter::repeat_n(f64::NAN, rows * width);
+    let mut around = Vec::with_capacity((before + rows + after) * width);
+    around.extend(missing(before - (own.start - range.start)));
+    around.extend_from_slice(early);
+    around.extend_from_slice(matrix);
+    around.extend_from_slice(late);
+    around.extend(missing(after - (range.end - own.end)));
+    Ok(around)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::launch;
+
+    #[test]
+    fn rows_come_from_as_many_ranks_as_it_takes() {
+        let width = 3;
+        for ranks in [1, 2, 3, 4, 7] {
+            for dates in [0, 1, ranks - 1, ranks, ranks + 1, 3 * ranks + 2] {
+                for (before, after) in [(0, 0), (1, 0), (0, 1), (2, 3), (dates + 1, 1), (0, 40)] {
+                    let results = launch::threads(ranks, |comm| {
+                        let sharding = Sharding::even(dates, ranks);
+                        let own = sharding.range(comm.rank());
+                        let value = |date: usize, column| (date * width + column) as f64;
+                        let matrix: Vec<f64> =
+                            own.flat_map(|d| (0..width).map(move |c| value(d, c))).collect();
+                        rows_around_of(comm, &sharding, width, &matrix, before, after)
+                    })
+                    .unwrap();
+                    for (rank, around) in results.iter().enumerate() {
+                        let own = Sharding::even(dates, ranks).range(rank);
+                        let rows = if own.is_empty() { 0 } else { before + own.len() + after };
+                        assert_eq!(around.len(), rows * width);
+                        for (i, &x) in around.iter().enumerate() {
+                            let place = (own.start * width + i) as i64 - (before * width) as i64;
+                            if (0..(dates * width) as i64).contains(&place) {
+                                assert_eq!(x, place as f64, "{ranks} {dates} {before} {after}");
+                            } else {
+                                assert!(x.is_nan());
+                            }
+                        }
+                    }
+                }
+            }
+        }
     }
 }

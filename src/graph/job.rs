@@ -9,19 +9,21 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::columns::Columns;
 use super::ids::Numbering;
-use super::load::{Loaded, load};
 use super::node_values;
-use super::options::{Dangling, Distributions, PageRankOptions};
+use super::open::{Graph, Opened};
+use super::options::{Dangling, Distributions, Number, PageRankOptions};
 use super::order::Relabel;
 use super::output::{self, Format, OwnRanks, TopNode};
 use super::pagerank::pagerank;
-use super::partition::{PartitionOptions, partition};
+use super::partition::PartitionOptions;
 use super::rows::Duplicates;
+use super::traffic::Traffic;
 use crate::communicator::Communicator;
 use crate::element::Op;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, FileRecord};
 
 /// What to rank, how, and where the result goes.
 #[derive(Clone, PartialEq, Debug)]
@@ -30,6 +32,8 @@ pub struct PageRankJob {
     pub graph: PathBuf,
     /// Edges have the weights that the file gives (third column of an edge list).
     pub weighted: bool,
+    /// The columns of a table.
+    pub columns: Columns,
     /// Each line is an edge both ways; formats that say so themselves are not changed by it.
     pub undirected: bool,
     /// What repeated edges mean.
@@ -62,6 +66,7 @@ impl PageRankJob {
         PageRankJob {
             graph: graph.into(),
             weighted: false,
+            columns: Columns::default(),
             undirected: false,
             duplicates: Duplicates::default(),
             relabel: Relabel::default(),
@@ -101,12 +106,18 @@ pub struct PageRankSummary {
     pub iterations: usize,
     /// The L1 change of the last step.
     pub residual: f64,
+    /// The change of each step.
+    pub residuals: Vec<f64>,
     /// Time of the iteration ÷ steps ÷ directed edges; 0 without any.
     pub ns_per_edge: f64,
     /// The phases.
     pub seconds: Seconds,
     /// The largest resident memory of a process of the job; 0 where the system does not say.
     pub peak_rss_bytes: u64,
+    /// The same of the process of each rank.
+    pub peak_rss_bytes_by_rank: Vec<u64>,
+    /// What the contributions of all iterations took between ranks and nodes.
+    pub bytes_moved: Traffic,
     /// The highest ranks.
     pub top: Vec<TopNode>,
 }
@@ -114,18 +125,21 @@ pub struct PageRankSummary {
 /// Runs a job. Collective.
 pub fn run(comm: &Communicator, job: &PageRankJob) -> Result<PageRankSummary> {
     comm.agree(job.options.validate())?;
-    comm.agree(if comm.rank() == 0 { check_output(job) } else { Ok(()) })?;
+    comm.agree(match comm.rank() {
+        0 => check_output(job.output.as_deref(), &job.graph),
+        _ => Ok(()),
+    })?;
     let mut clock = Clock::new();
-    let Loaded { numbering, edges, listing } = load(comm, &job.graph, job.weighted)?;
-    let given = comm.agree(distributions(job, &numbering))?;
-    let load_seconds = clock.lap();
-    let options = PartitionOptions {
+    let asked = PartitionOptions {
         weighted: job.weighted,
-        undirected: listing.undirected(job.undirected),
+        undirected: job.undirected,
         duplicates: job.duplicates,
         relabel: job.relabel,
     };
-    let graph = partition(comm, numbering.len(), edges, options)?;
+    let opened = Opened::open(comm, &job.graph, asked, &job.columns)?;
+    let given = comm.agree(distributions(job, opened.numbering()))?;
+    let load_seconds = clock.lap();
+    let Graph { numbering, partition: graph, .. } = opened.partition(comm, asked)?;
     let partition_seconds = clock.lap();
     let result = pagerank(comm, &graph, &job.options, given)?;
     let partition_seconds = partition_seconds + clock.lap() - result.seconds;
@@ -134,9 +148,10 @@ pub fn run(comm: &Communicator, job: &PageRankJob) -> Result<PageRankSummary> {
     let own = OwnRanks { ranks: &result.ranks, sharding: &graph.sharding, order };
     let top = output::top(comm, own, &numbering, job.top)?;
     let wanted = result.failure.is_none() || job.write_anyway;
-    let file = match &job.output {
-        Some(path) if wanted => output::write(comm, own, &numbering, path)?,
-        _ => None,
+    let single = job.options.number == Number::F32;
+    let written = match &job.output {
+        Some(path) if wanted => output::write(comm, &[("rank", own)], &numbering, path, single)?,
+        _ => Vec::new(),
     };
     if let Some(failure) = result.failure {
         return Err(failure);
@@ -144,36 +159,51 @@ pub fn run(comm: &Communicator, job: &PageRankJob) -> Result<PageRankSummary> {
     let laps = [load_seconds, partition_seconds, iterate_seconds, clock.lap()];
     let laps = comm.all_reduce_vec(&laps, Op::Max)?;
     let seconds = Seconds { load: laps[0], partition: laps[1], iterate: laps[2], write: laps[3] };
+    let memory = comm.all_gather_vec(&[peak_rss_bytes()])?.0;
     let edge_steps = result.iterations as f64 * graph.edges as f64;
     let summary = PageRankSummary {
         vertices: numbering.len() as u64,
         edges: graph.edges,
         iterations: result.iterations,
         residual: result.residual,
+        residuals: result.residuals,
         ns_per_edge: if edge_steps > 0.0 { seconds.iterate * 1e9 / edge_steps } else { 0.0 },
         seconds,
-        peak_rss_bytes: comm.all_reduce_vec(&[peak_rss_bytes()], Op::Max)?[0],
+        peak_rss_bytes: memory.iter().copied().max().unwrap_or(0),
+        peak_rss_bytes_by_rank: memory,
+        bytes_moved: result.traffic,
         top,
     };
-    comm.agree(match (&job.output, file) {
-        (Some(path), Some(file)) => {
-            files::manifest(path, &job.command, comm.ranks(), &[file], &summary).map(|_| ())
+    finish(comm, job.output.as_deref(), &job.command, &written, &summary)?;
+    Ok(summary)
+}
+
+/// Writes the manifest of a run, on the rank that wrote its files. Collective.
+pub(super) fn finish(
+    comm: &Communicator,
+    output: Option<&Path>,
+    command: &str,
+    written: &[FileRecord],
+    summary: &impl Serialize,
+) -> Result<()> {
+    comm.agree(match output {
+        Some(path) if !written.is_empty() => {
+            files::manifest(path, command, comm.ranks(), written, summary).map(|_| ())
         }
         _ => Ok(()),
-    })?;
-    Ok(summary)
+    })
 }
 
 /// Refuses an output that cannot be written before hours are spent on its contents, and removes
 /// the manifest of an earlier run.
-fn check_output(job: &PageRankJob) -> Result<()> {
-    let Some(path) = &job.output else {
+pub(super) fn check_output(output: Option<&Path>, graph: &Path) -> Result<()> {
+    let Some(path) = output else {
         return Ok(());
     };
     Format::of(path)?;
     files::check_folder(path)?;
     let real = |path: &Path| path.canonicalize().ok();
-    if real(path).is_some_and(|output| Some(output) == real(&job.graph)) {
+    if real(path).is_some_and(|output| Some(output) == real(graph)) {
         return Err(Error::input(format!(
             "{}: is the graph itself; the output would replace it",
             path.display()
@@ -198,15 +228,15 @@ fn distributions(job: &PageRankJob, numbering: &Numbering) -> Result<Distributio
 }
 
 /// A stop watch for phases.
-struct Clock(Instant);
+pub(super) struct Clock(Instant);
 
 impl Clock {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Clock(Instant::now())
     }
 
     /// The seconds since the last lap.
-    fn lap(&mut self) -> f64 {
+    pub(super) fn lap(&mut self) -> f64 {
         let now = Instant::now();
         let seconds = now.duration_since(self.0).as_secs_f64();
         self.0 = now;
@@ -215,7 +245,7 @@ impl Clock {
 }
 
 /// The high-water mark of the resident memory of this process, from the Linux `/proc`.
-fn peak_rss_bytes() -> u64 {
+pub(super) fn peak_rss_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kilobytes = status
         .lines()

@@ -6,6 +6,9 @@
 //! | Matrix Market | first line `%%MatrixMarket`, or `.mtx` | its share | from 1 |
 //! | METIS | `.graph`, `.metis` | its share | from 1 |
 //! | GAP | `.sg`, `.wsg` | its share | from 0 |
+//! | BVGraph | `.graph` with `.properties` beside it | its share | from 0 |
+//! | Parquet | `.parquet` | its row groups | as written |
+//! | `.rwg` | first bytes `rwgraph` | its rows, in place (`binary`) | as they were |
 //! | text edge list | anything else | its share | as written |
 //!
 //! Text may be packed with gzip or zstd (then `.gz` or `.zst` follows the name, and every rank
@@ -14,11 +17,12 @@
 
 use std::path::Path;
 
+use super::columns::Columns;
 use super::edge_list::{read_integers, read_names};
 use super::generator::Generator;
 use super::ids::{Edges, MAX_NODES, Numbering, number_integers, number_names};
 use super::source::HeadLines;
-use super::{gap, matrix_market, metis};
+use super::{binary, bvgraph, gap, matrix_market, metis, parquet_table};
 use crate::communicator::Communicator;
 use crate::element::Op;
 use crate::error::{Error, Result};
@@ -63,6 +67,8 @@ enum Format {
     MatrixMarket,
     Metis,
     Gap { weights: bool },
+    Parquet,
+    BvGraph,
 }
 
 impl Format {
@@ -70,7 +76,11 @@ impl Format {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
         let unpacked = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
         let ending = unpacked.rsplit_once('.').map_or("", |(_, ending)| ending);
+        if bvgraph::is_bvgraph(path) {
+            return Ok(Format::BvGraph);
+        }
         Ok(match ending {
+            "parquet" => Format::Parquet,
             "sg" => Format::Gap { weights: false },
             "wsg" => Format::Gap { weights: true },
             _ if is_matrix_market(path)? || ending == "mtx" => Format::MatrixMarket,
@@ -80,6 +90,19 @@ impl Format {
     }
 }
 
+/// Whether `path` is a file in the binary format of this project. Collective.
+pub(super) fn is_binary(comm: &Communicator, path: &Path) -> Result<bool> {
+    if path.to_str().and_then(Generator::parse).is_some() || bvgraph::is_bvgraph(path) {
+        return Ok(false);
+    }
+    let magic = binary::MAGIC;
+    let first = HeadLines::first_bytes_if_any(path, magic.len() as u64);
+    let is = comm.agree(first)? == magic;
+    let named = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("rwg"));
+    same_everywhere(comm, path, &[is.into()])?;
+    Ok(is || named)
+}
+
 fn is_matrix_market(path: &Path) -> Result<bool> {
     let banner = matrix_market::BANNER;
     let first = HeadLines::first_bytes(path, banner.len() as u64)?;
@@ -87,7 +110,7 @@ fn is_matrix_market(path: &Path) -> Result<bool> {
 }
 
 /// Reads or makes a graph. Collective.
-pub fn load(comm: &Communicator, path: &Path, weighted: bool) -> Result<Loaded> {
+pub fn load(comm: &Communicator, path: &Path, weighted: bool, columns: &Columns) -> Result<Loaded> {
     if let Some(generator) = path.to_str().and_then(Generator::parse) {
         let generator = comm.agree(generator)?;
         if weighted {
@@ -104,6 +127,8 @@ pub fn load(comm: &Communicator, path: &Path, weighted: bool) -> Result<Loaded> 
         Format::MatrixMarket => 1,
         Format::Metis => 2,
         Format::Gap { .. } => 3,
+        Format::Parquet => 4,
+        Format::BvGraph => 5,
     };
     same_everywhere(comm, path, &[number])?;
     match format {
@@ -111,6 +136,8 @@ pub fn load(comm: &Communicator, path: &Path, weighted: bool) -> Result<Loaded> 
         Format::MatrixMarket => matrix_market::load(comm, path, weighted),
         Format::Metis => metis::load(comm, path, weighted),
         Format::Gap { weights } => gap::load(comm, path, weights, weighted),
+        Format::Parquet => parquet_table::load(comm, path, weighted, columns),
+        Format::BvGraph => bvgraph::load(comm, path, weighted),
     }
 }
 

@@ -9,8 +9,13 @@
 //! | `matrix_market` | sparse matrices in text, as SuiteSparse has them |
 //! | `metis` | adjacency lists in text, as METIS and KaHIP read them |
 //! | `gap` | the binary format of the GAP benchmarks |
+//! | `bvgraph/` | compressed web graphs, as the WebGraph framework has them |
+//! | `parquet_table`, `columns` | edge tables in Parquet files; which columns are the edges |
+//! | `binary/` | `.rwg`, our own format, mapped and shared by the ranks of a node |
+//! | `open` | a graph from any of these, with its rows where they belong |
 //! | `names` | many short names in one allocation, and on the wire |
 //! | `ids` | ids of the user to dense indices in one canonical order, and back |
+//! | `column` | values of edges, in memory or in a mapped file |
 //! | `rows` | the incoming edges of a range of nodes, in canonical order |
 //! | `partition` | who owns which nodes; moves the edges to the owners of their targets |
 //! | `generator` | Kronecker and uniform graphs, the same for any number of ranks |
@@ -19,30 +24,50 @@
 //! | `options` | what `pagerank` may be asked for: rules for stopping, dangling nodes, scale |
 //! | `step` | one step of the iteration for the own nodes |
 //! | `pagerank` | the equation, the iteration and its verifier |
-//! | `output` | result files (CSV, Parquet) and the list of the highest ranks |
+//! | `personalized` | PageRank for many sources, several at a time |
+//! | `hits` | hubs and authorities |
+//! | `traffic`, `progress` | the bytes of an iteration; how far a long run has come |
+//! | `output`, `parquet_output`, `npy` | result files and the list of the highest ranks |
 //! | `job` | all of it in order, timed: what the command `pagerank` does |
+//! | `whole`, `export`, `info`, `convert` | a graph on one rank: written, described |
 //!
 //! The result is a function of the graph and the options: the same bits at any number of ranks and
 //! threads, for plain and packed files, for any order of the lines, and in any format.
 
+pub mod binary;
+pub mod bvgraph;
+pub mod column;
+pub mod columns;
 mod compression;
+pub mod convert;
 pub mod edge_list;
+pub mod export;
 pub mod gap;
 pub mod generator;
+pub mod hits;
 pub mod ids;
+pub mod info;
 pub mod job;
 pub mod load;
 pub mod matrix_market;
 pub mod metis;
 pub mod names;
 pub mod node_values;
+mod npy;
+pub mod open;
 pub mod options;
 pub mod order;
 pub mod output;
 pub mod pagerank;
+mod parquet_output;
+mod parquet_table;
 pub mod partition;
+pub mod personalized;
+pub mod progress;
 pub mod rows;
 pub mod source;
 pub mod step;
+pub mod traffic;
+pub mod whole;
 
 pub use job::{PageRankJob, PageRankSummary, run};

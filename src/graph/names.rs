@@ -40,6 +40,30 @@ impl NameTable {
         &self.text[start..self.ends[index]]
     }
 
+    /// From the names one after another, and where each ends. `None` unless they are what
+    /// [`NameTable::sorted`] makes: names in UTF-8, each after the one before.
+    pub fn from_parts(text: Vec<u8>, ends: Vec<usize>) -> Option<NameTable> {
+        let ascend = ends.windows(2).all(|pair| pair[0] < pair[1]);
+        let whole = ends.last().copied().unwrap_or(0) == text.len();
+        if !ascend || !whole || ends.first() == Some(&0) {
+            return None;
+        }
+        let table = NameTable { text, ends };
+        let good = |name: &[u8]| !name.contains(&b'\n') && std::str::from_utf8(name).is_ok();
+        let sorted = (1..table.len()).all(|index| table.get(index - 1) < table.get(index));
+        (sorted && table.iter().all(good)).then_some(table)
+    }
+
+    /// All names one after another.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Where each name ends in [`NameTable::text`].
+    pub fn ends(&self) -> &[usize] {
+        &self.ends
+    }
+
     /// All names in order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|index| self.get(index))

@@ -109,7 +109,7 @@ impl PageRankOptions {
     }
 
     /// The change of a step, of `n` nodes, below which iteration stops.
-    pub(super) fn limit(&self, n: usize) -> f64 {
+    pub fn limit(&self, n: usize) -> f64 {
         match self.stop {
             Stop::Networkx => n as f64 * self.tolerance,
             Stop::L1 | Stop::Max => self.tolerance,

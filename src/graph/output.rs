@@ -6,17 +6,13 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
 
-use parquet::basic::{Compression, ConvertedType, LogicalType, Repetition, Type as PhysicalType};
-use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
-use parquet::file::properties::WriterProperties;
-use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
-use parquet::schema::types::Type;
 use serde::Serialize;
 
 use super::ids::{NodeId, Numbering};
+use super::npy;
 use super::order::Order;
+use super::parquet_output;
 use crate::communicator::Communicator;
 use crate::error::{Error, Result};
 use crate::files::{FileRecord, write_atomically};
@@ -29,6 +25,8 @@ pub enum Format {
     Csv,
     /// Columns `node` (unsigned 64-bit integer or text) and `rank` (double).
     Parquet,
+    /// The ranks as a NumPy array, and the ids in a file beside it (see `npy`).
+    Npy,
 }
 
 impl Format {
@@ -38,9 +36,10 @@ impl Format {
         match extension.to_ascii_lowercase().as_str() {
             "csv" => Ok(Format::Csv),
             "parquet" => Ok(Format::Parquet),
+            "npy" => Ok(Format::Npy),
             _ => Err(Error::input(format!(
                 "{}: the format of an output file follows from its name; expected a name that \
-                 ends in .csv or .parquet",
+                 ends in .csv or .parquet or .npy",
                 path.display()
             ))),
         }
@@ -109,110 +108,86 @@ fn keep_highest(best: &mut Vec<(f64, u64)>, count: usize) {
     best.sort_unstable_by(before);
 }
 
-/// Writes the ranks of all nodes to `path`. Collective; the record is on rank 0 only.
+/// Columns of numbers with their names, in the order of the ids.
+pub type Columns<'c> = [(&'c str, &'c [f64])];
+
+/// Writes columns of the own nodes of all ranks to `path`, in the format that its name asks for.
+/// Collective; the records are on rank 0 only.
 pub fn write(
     comm: &Communicator,
-    own: OwnRanks<'_>,
+    own: &[(&str, OwnRanks<'_>)],
     numbering: &Numbering,
     path: &Path,
-) -> Result<Option<FileRecord>> {
-    let mut ranks = vec![0.0; if comm.rank() == 0 { own.sharding.n() } else { 0 }];
-    comm.gather(own.sharding, own.ranks, &mut ranks, 0)?;
-    if let (Some(order), true) = (own.order, comm.rank() == 0) {
-        ranks = order.place_of.iter().map(|&place| ranks[place as usize]).collect();
+    single: bool,
+) -> Result<Vec<FileRecord>> {
+    let first = comm.rank() == 0;
+    let mut columns: Vec<(&str, Vec<f64>)> = Vec::new();
+    for &(name, own) in own {
+        let mut all = vec![0.0; if first { own.sharding.n() } else { 0 }];
+        comm.gather(own.sharding, own.ranks, &mut all, 0)?;
+        if let (Some(order), true) = (own.order, first) {
+            all = order.place_of.iter().map(|&place| all[place as usize]).collect();
+        }
+        columns.push((name, all));
     }
-    let write = || write_file(path, numbering, &ranks);
-    comm.agree((comm.rank() == 0).then(write).transpose())
-}
-
-/// Writes the ranks of all nodes, in the format that the name of the file asks for.
-pub fn write_file(path: &Path, numbering: &Numbering, ranks: &[f64]) -> Result<FileRecord> {
-    let format = Format::of(path)?;
-    write_atomically(path, |writer| match format {
-        Format::Csv => write_csv(writer, numbering, ranks),
-        Format::Parquet => write_parquet(writer, numbering, ranks).map_err(io::Error::other),
+    let columns: Vec<(&str, &[f64])> =
+        columns.iter().map(|(name, all)| (*name, &all[..])).collect();
+    comm.agree(match first {
+        true => write_file(path, numbering, &columns, single),
+        false => Ok(Vec::new()),
     })
 }
 
-fn write_csv(writer: &mut impl Write, numbering: &Numbering, ranks: &[f64]) -> io::Result<()> {
-    writer.write_all(b"node,rank\n")?;
-    for (index, rank) in ranks.iter().enumerate() {
-        match numbering.id(index) {
-            NodeId::Name(name) if name.contains('"') => {
-                write!(writer, "\"{}\"", name.replace('"', "\"\""))?;
-            }
-            // Spaces, commas and line ends separate ids, so no name has them.
-            id => write!(writer, "{id}")?,
-        }
-        // The shortest digits that read back to the same bits.
-        writeln!(writer, ",{rank:?}")?;
-    }
-    Ok(())
-}
-
-/// Rows of a row group: bounds the memory of the column writer.
-const GROUP_ROWS: usize = 1 << 20;
-
-fn write_parquet(
-    writer: &mut (impl Write + Send),
+/// Writes columns of all nodes, in the format that the name of the file asks for; an array has
+/// 32 bits a number if `single`.
+pub fn write_file(
+    path: &Path,
     numbering: &Numbering,
-    ranks: &[f64],
-) -> parquet::errors::Result<()> {
-    let node = match numbering {
-        Numbering::Integers(_) | Numbering::Dense { .. } => {
-            Type::primitive_type_builder("node", PhysicalType::INT64)
-                .with_converted_type(ConvertedType::UINT_64)
-                .with_logical_type(Some(LogicalType::integer(64, false)))
+    columns: &Columns<'_>,
+    single: bool,
+) -> Result<Vec<FileRecord>> {
+    let format = Format::of(path)?;
+    let file = write_atomically(path, |writer| match format {
+        Format::Csv => write_csv(writer, numbering, columns),
+        Format::Parquet => {
+            let nodes = [("node", None)];
+            parquet_output::write(writer, numbering, &nodes, columns).map_err(io::Error::other)
         }
-        Numbering::Names(_) => Type::primitive_type_builder("node", PhysicalType::BYTE_ARRAY)
-            .with_converted_type(ConvertedType::UTF8)
-            .with_logical_type(Some(LogicalType::String)),
-    };
-    let rank = Type::primitive_type_builder("rank", PhysicalType::DOUBLE);
-    let fields = [node, rank]
-        .into_iter()
-        .map(|field| Ok(Arc::new(field.with_repetition(Repetition::REQUIRED).build()?)))
-        .collect::<parquet::errors::Result<Vec<_>>>()?;
-    let schema = Type::group_type_builder("ranks").with_fields(fields).build()?;
-    let properties =
-        WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
-    let mut file = SerializedFileWriter::new(writer, Arc::new(schema), Arc::new(properties))?;
-    for start in (0..ranks.len()).step_by(GROUP_ROWS) {
-        let rows = start..(start + GROUP_ROWS).min(ranks.len());
-        let mut group = file.next_row_group()?;
-        match numbering {
-            Numbering::Integers(ids) => {
-                // Parquet has no unsigned physical type: the bits of u64, read as such by its
-                // logical type.
-                let ids: Vec<i64> = ids[rows.clone()].iter().map(|&id| id as i64).collect();
-                write_column::<Int64Type>(&mut group, &ids)?;
-            }
-            Numbering::Dense { first, .. } => {
-                let ids: Vec<i64> = rows.clone().map(|i| (first + i as u64) as i64).collect();
-                write_column::<Int64Type>(&mut group, &ids)?;
-            }
-            Numbering::Names(names) => {
-                let names: Vec<ByteArray> =
-                    rows.clone().map(|index| ByteArray::from(names.get(index).to_vec())).collect();
-                write_column::<ByteArrayType>(&mut group, &names)?;
-            }
-        }
-        write_column::<DoubleType>(&mut group, &ranks[rows])?;
-        group.close()?;
+        Format::Npy => npy::write(writer, columns, single),
+    })?;
+    let from_0 = matches!(numbering, Numbering::Dense { first: 0, .. });
+    if format != Format::Npy || from_0 {
+        return Ok(vec![file]);
     }
-    file.close()?;
+    let ids = |writer: &mut _| write_csv(writer, numbering, &[]);
+    Ok(vec![file, write_atomically(&npy::nodes_path(path), ids)?])
+}
+
+fn write_csv(
+    writer: &mut impl Write,
+    numbering: &Numbering,
+    columns: &Columns<'_>,
+) -> io::Result<()> {
+    writer.write_all(b"node")?;
+    columns.iter().try_for_each(|(name, _)| write!(writer, ",{name}"))?;
+    writer.write_all(b"\n")?;
+    for index in 0..numbering.len() {
+        write_id(writer, numbering.id(index))?;
+        // The shortest digits that read back to the same bits.
+        columns.iter().try_for_each(|(_, values)| write!(writer, ",{:?}", values[index]))?;
+        writer.write_all(b"\n")?;
+    }
     Ok(())
 }
 
-fn write_column<T: parquet::data_type::DataType>(
-    group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
-    values: &[T::T],
-) -> parquet::errors::Result<()> {
-    if let Some(mut column) = group.next_column()? {
-        column.typed::<T>().write_batch(values, None, None)?;
-        column.close()?;
+/// An id in a CSV file; only those of a Parquet table can have commas, and none has line ends.
+pub(super) fn write_id(writer: &mut impl Write, id: NodeId<'_>) -> io::Result<()> {
+    match id {
+        NodeId::Name(name) if name.contains(['"', ',']) => {
+            write!(writer, "\"{}\"", name.replace('"', "\"\""))
+        }
+        id => write!(writer, "{id}"),
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -228,13 +203,17 @@ mod tests {
         Numbering::Names(table)
     }
 
+    fn write_ranks(path: &Path, nodes: &Numbering, ranks: &[f64]) -> Result<Vec<FileRecord>> {
+        write_file(path, nodes, &[("rank", ranks)], false)
+    }
+
     const RANKS: [f64; 4] = [0.1, 1.0 / 3.0, 5e-324, 1.0];
 
     #[test]
     fn csv_reads_back_to_the_same_bits() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ranks.csv");
-        write_file(&path, &names(&["a", "b\"c", "é", "z'"]), &RANKS).unwrap();
+        write_ranks(&path, &names(&["a", "b\"c", "é", "z'"]), &RANKS).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "node,rank");
@@ -243,7 +222,7 @@ mod tests {
             let number: f64 = line.rsplit(',').next().unwrap().parse().unwrap();
             assert_eq!(number.to_bits(), rank.to_bits());
         }
-        write_file(&path, &Numbering::Integers(vec![0, 7, 8, u64::MAX]), &RANKS).unwrap();
+        write_ranks(&path, &Numbering::Integers(vec![0, 7, 8, u64::MAX]), &RANKS).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.ends_with("\n18446744073709551615,1.0\n"), "{text}");
     }
@@ -254,7 +233,7 @@ mod tests {
         let path = folder.path().join("ranks.PARQUET");
         let ids = [0, 7, 8, u64::MAX];
         for numbering in [Numbering::Integers(ids.to_vec()), names(&["a", "b\"c", "é", "z'"])] {
-            let record = write_file(&path, &numbering, &RANKS).unwrap();
+            let record = write_ranks(&path, &numbering, &RANKS).unwrap().remove(0);
             assert_eq!(record.bytes, std::fs::metadata(&path).unwrap().len());
             let reader = SerializedFileReader::new(std::fs::File::open(&path).unwrap()).unwrap();
             let rows: Vec<_> = reader.get_row_iter(None).unwrap().map(|row| row.unwrap()).collect();
@@ -269,16 +248,28 @@ mod tests {
             }
         }
         // A graph without nodes is a file without rows, not an error.
-        write_file(&path, &Numbering::Integers(vec![]), &[]).unwrap();
+        write_ranks(&path, &Numbering::Integers(vec![]), &[]).unwrap();
         let reader = SerializedFileReader::new(std::fs::File::open(&path).unwrap()).unwrap();
         assert_eq!(reader.metadata().file_metadata().num_rows(), 0);
+    }
+
+    #[test]
+    fn ids_stand_beside_an_array_unless_they_count_from_0() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ranks.npy");
+        let from_0 = Numbering::Dense { first: 0, n: 4 };
+        assert_eq!(write_ranks(&path, &from_0, &RANKS).unwrap().len(), 1);
+        let records = write_ranks(&path, &names(&["a", "b,c", "é", "z"]), &RANKS).unwrap();
+        assert_eq!(records[1].path, folder.path().join("ranks.nodes.csv"));
+        let text = std::fs::read_to_string(&records[1].path).unwrap();
+        assert_eq!(text, "node\na\n\"b,c\"\né\nz\n");
     }
 
     #[test]
     fn other_names_are_refused_with_the_list() {
         for name in ["ranks", "ranks.txt", "csv", "ranks.csv.gz"] {
             let error = Format::of(Path::new(name)).unwrap_err();
-            assert!(error.message.contains(".csv or .parquet"), "{error}");
+            assert!(error.message.contains(".csv or .parquet or .npy"), "{error}");
         }
     }
 

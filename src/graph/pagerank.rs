@@ -39,7 +39,9 @@ use std::time::Instant;
 
 use super::options::{Distributions, Number, PageRankOptions, Scale, Stop};
 use super::partition::Partition;
+use super::progress;
 use super::step::State;
+use super::traffic::Traffic;
 use crate::communicator::Communicator;
 use crate::element::Op;
 use crate::error::{Error, ErrorKind, Result};
@@ -50,7 +52,7 @@ use crate::reduce::gather::{Double, Mixed, Precision, Single};
 pub const SUM_LIMBS: usize = 2 * LIMBS;
 
 /// The ranks of the nodes that a rank owns, and how they came about.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Default, PartialEq, Debug)]
 pub struct PageRankResult {
     /// The rank of each own node, by place.
     pub ranks: Vec<f64>,
@@ -59,6 +61,10 @@ pub struct PageRankResult {
     /// The change of the last step, the same on every rank: the largest with [`Stop::Max`], else
     /// the sum of all.
     pub residual: f64,
+    /// The change of each step; the last is `residual`.
+    pub residuals: Vec<f64>,
+    /// What the contributions cost.
+    pub traffic: Traffic,
     /// The time of the steps on this rank, without laying out the rows before them.
     pub seconds: f64,
     /// Why the ranks are not what was asked for, if they are not; the same on every rank.
@@ -75,8 +81,7 @@ pub fn pagerank(
     comm.agree(options.validate())?;
     let n = graph.sharding.n();
     if n == 0 {
-        let (ranks, failure) = (Vec::new(), None);
-        return Ok(PageRankResult { ranks, iterations: 0, residual: 0.0, seconds: 0.0, failure });
+        return Ok(PageRankResult::default());
     }
     let given = comm.agree(given.normalised(n))?;
     let mut result = match options.number {
@@ -104,7 +109,10 @@ fn iterate<P: Precision>(
     let mut dangling = reduce(comm, [&state.dangling(), &ExactSum::new()])?[0];
     let limit = options.limit(n);
     let started = Instant::now();
-    let mut residual = f64::INFINITY;
+    let (mut residual, mut residuals) = (f64::INFINITY, Vec::new());
+    let traffic =
+        |gathers: usize| Traffic::of_gathers(comm, &graph.sharding, size_of::<P::Wire>(), gathers);
+    progress::stage("iterate", None);
     for iteration in 1..=options.max_iterations {
         let (whole, next) = contributions.split();
         let sums = state.step(whole, dangling, next);
@@ -112,27 +120,52 @@ fn iterate<P: Precision>(
         if options.stop == Stop::Max {
             residual = comm.all_reduce_vec(&[sums.largest], Op::Max)?[0];
         }
+        residuals.push(residual);
+        progress::advance(1);
         if residual < limit {
             let (ranks, seconds) = (state.ranks(), started.elapsed().as_secs_f64());
-            let iterations = iteration;
-            return Ok(PageRankResult { ranks, iterations, residual, seconds, failure: None });
+            return Ok(PageRankResult {
+                ranks,
+                iterations: iteration,
+                residual,
+                residuals,
+                traffic: traffic(iteration),
+                seconds,
+                failure: None,
+            });
         }
         contributions.gather()?;
     }
-    let iterations = options.max_iterations;
+    let failure = Some(not_converged("pagerank", options.max_iterations, residual, limit, n));
+    Ok(PageRankResult {
+        ranks: state.ranks(),
+        iterations: options.max_iterations,
+        residual,
+        residuals,
+        traffic: traffic(options.max_iterations + 1),
+        seconds: started.elapsed().as_secs_f64(),
+        failure,
+    })
+}
+
+/// The error of a run whose last step changed too much. The residual has the same bits everywhere,
+/// and so has the error.
+pub(super) fn not_converged(
+    what: &str,
+    iterations: usize,
+    residual: f64,
+    limit: f64,
+    n: usize,
+) -> Error {
     let error = Error::new(
         ErrorKind::Failed,
         format!(
-            "pagerank did not converge within {iterations} iterations: the last step changed the \
-             ranks by {residual:e}, and it takes less than {limit:e} ({n} nodes, tolerance {:e}) \
-             to stop; allow more iterations or a larger tolerance",
-            options.tolerance
+            "{what} did not converge within {iterations} iterations: the last step changed the \
+             ranks by {residual:e}, and it takes less than {limit:e} ({n} nodes) to stop; allow \
+             more iterations or a larger tolerance",
         ),
     );
-    // The residual has the same bits everywhere, and so has the error.
-    let failure = Some(Error { agreed: true, ..error });
-    let seconds = started.elapsed().as_secs_f64();
-    Ok(PageRankResult { ranks: state.ranks(), iterations, residual, seconds, failure })
+    Error { agreed: true, ..error }
 }
 
 /// The values of two exact sums over all ranks.

@@ -89,17 +89,35 @@ pub fn partition(
     let rows = Rows::build(own.clone(), &moved.keys, &moved.weights, options.duplicates);
     drop(moved);
 
-    let out_weights = if options.weighted {
-        sum_out_weights(comm, &rows, &sharding)?
-    } else {
-        // Counted again, because repeated edges may have become one.
-        let mut out_degrees = vec![0u32; n];
-        rows.sources.iter().for_each(|&from| out_degrees[from as usize] += 1);
-        let out_degrees = comm.all_reduce_vec(&out_degrees, Op::Sum)?;
-        out_degrees[own].iter().map(|&degree| f64::from(degree)).collect()
-    };
+    // Counted again, because repeated edges may have become one.
+    let out_weights = out_weights(comm, &rows, &sharding, options.weighted)?;
     let edges = comm.all_reduce_vec(&[rows.edges() as u64], Op::Sum)?[0];
     Ok(Partition { order, sharding, rows, out_weights, edges })
+}
+
+/// The sum of the weights of the outgoing edges of each own node. Collective.
+pub(super) fn out_weights(
+    comm: &Communicator,
+    rows: &Rows,
+    sharding: &Sharding,
+    weighted: bool,
+) -> Result<Vec<f64>> {
+    if weighted {
+        return sum_out_weights(comm, rows, sharding);
+    }
+    Ok(out_degrees(comm, rows, sharding)?.into_iter().map(f64::from).collect())
+}
+
+/// The number of outgoing edges of each own node. Collective.
+pub(super) fn out_degrees(
+    comm: &Communicator,
+    rows: &Rows,
+    sharding: &Sharding,
+) -> Result<Vec<u32>> {
+    let mut degrees = vec![0u32; sharding.n()];
+    rows.sources.iter().for_each(|&from| degrees[from as usize] += 1);
+    let degrees = comm.all_reduce_vec(&degrees, Op::Sum)?;
+    Ok(degrees[sharding.range(comm.rank())].to_vec())
 }
 
 /// Degrees of all nodes by the lines of the input, in which repeated edges are still several. The
@@ -145,7 +163,7 @@ fn both_ways(edges: Edges) -> Edges {
 }
 
 /// Ranges of nodes with about equal numbers of in-edges, which are given in order.
-fn balance(in_degrees: impl Iterator<Item = u32>, ranks: usize) -> Sharding {
+pub(super) fn balance(in_degrees: impl Iterator<Item = u32>, ranks: usize) -> Sharding {
     let mut prefix = vec![0];
     let mut cost = 0;
     for in_degree in in_degrees {
@@ -201,15 +219,25 @@ fn by_owner(edges: &Edges, sharding: &Sharding) -> (Keys, Vec<usize>) {
     (Keys { keys, weights }, counts)
 }
 
-/// The sum of the weights of the out-edges of each own node, in the order of their targets.
-fn sum_out_weights(comm: &Communicator, rows: &Rows, sharding: &Sharding) -> Result<Vec<f64>> {
+/// The edges out of the own nodes, as rows of targets. Collective.
+pub(super) fn out_rows(
+    comm: &Communicator,
+    rows: &Rows,
+    sharding: &Sharding,
+    weighted: bool,
+) -> Result<Rows> {
     let mut reversed = Edges::default();
     reversed.edges.reserve_exact(rows.edges());
     reversed.edges.extend(rows.iter().map(|(from, to, _)| (to, from)));
-    reversed.weights.clone_from(&rows.weights);
-    let moved = to_owners(comm, reversed, sharding, true)?;
+    reversed.weights.extend_from_slice(&rows.weights);
+    let moved = to_owners(comm, reversed, sharding, weighted)?;
     let own = sharding.range(comm.rank());
-    let out_edges = Rows::build(own, &moved.keys, &moved.weights, Duplicates::Sum);
+    Ok(Rows::build(own, &moved.keys, &moved.weights, Duplicates::Sum))
+}
+
+/// The sum of the weights of the out-edges of each own node, in the order of their targets.
+fn sum_out_weights(comm: &Communicator, rows: &Rows, sharding: &Sharding) -> Result<Vec<f64>> {
+    let out_edges = out_rows(comm, rows, sharding, true)?;
     let sums: Vec<f64> = out_edges
         .offsets
         .windows(2)

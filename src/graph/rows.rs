@@ -12,6 +12,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::column::Column;
+
 /// What several edges from one node to another mean.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Duplicates {
@@ -30,9 +32,9 @@ pub struct Rows {
     /// Row `i` is `sources[offsets[i]..offsets[i + 1]]`.
     pub offsets: Vec<usize>,
     /// The sources of all rows; as often as there are edges.
-    pub sources: Vec<u32>,
+    pub sources: Column<u32>,
     /// The weight of each edge; empty when all weigh 1.
-    pub weights: Vec<f64>,
+    pub weights: Column<f64>,
 }
 
 /// An edge as one number that orders by target, then source.
@@ -71,7 +73,7 @@ impl Rows {
             *at += 1;
         }
         drop(next);
-        let mut rows = Rows { range, offsets, sources, weights: placed };
+        let mut rows = Rows { range, offsets, sources: sources.into(), weights: placed.into() };
         rows.sort();
         if duplicates == Duplicates::Merge {
             rows.merge();
@@ -86,14 +88,14 @@ impl Rows {
 
     fn sort(&mut self) {
         if self.weights.is_empty() {
-            split_rows(&self.offsets, &mut self.sources)
+            split_rows(&self.offsets, self.sources.to_mut())
                 .par_iter_mut()
                 .with_min_len(256)
                 .for_each(|row| row.sort_unstable());
             return;
         }
-        let sources = split_rows(&self.offsets, &mut self.sources);
-        let weights = split_rows(&self.offsets, &mut self.weights);
+        let sources = split_rows(&self.offsets, self.sources.to_mut());
+        let weights = split_rows(&self.offsets, self.weights.to_mut());
         sources.into_par_iter().zip(weights).with_min_len(256).for_each(|(sources, weights)| {
             let mut row: Vec<(u32, f64)> =
                 sources.iter().copied().zip(weights.iter().copied()).collect();
@@ -105,28 +107,29 @@ impl Rows {
     }
 
     /// Keeps the last of equal sources in each row, which is the heaviest.
-    fn merge(&mut self) {
+    pub(super) fn merge(&mut self) {
+        let (sources, weights) = (self.sources.to_mut(), self.weights.to_mut());
         let mut kept = 0;
         let mut start = 0;
         for row in 0..self.range.len() {
             let end = self.offsets[row + 1];
             for i in start..end {
-                if i + 1 < end && self.sources[i] == self.sources[i + 1] {
+                if i + 1 < end && sources[i] == sources[i + 1] {
                     continue;
                 }
-                self.sources[kept] = self.sources[i];
-                if !self.weights.is_empty() {
-                    self.weights[kept] = self.weights[i];
+                sources[kept] = sources[i];
+                if !weights.is_empty() {
+                    weights[kept] = weights[i];
                 }
                 kept += 1;
             }
             start = end;
             self.offsets[row + 1] = kept;
         }
-        self.sources.truncate(kept);
-        self.sources.shrink_to_fit();
-        self.weights.truncate(kept);
-        self.weights.shrink_to_fit();
+        sources.truncate(kept);
+        sources.shrink_to_fit();
+        weights.truncate(kept);
+        weights.shrink_to_fit();
     }
 
     /// All edges as (source, target, weight).

@@ -14,6 +14,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::compression::{self, Packing, Unpacked};
+use super::progress;
 use crate::error::{Error, Result};
 
 /// Whole lines of the file.
@@ -75,18 +76,21 @@ impl LineBlocks {
     ) -> Result<Self> {
         let (mut file, bytes, packing) = compression::open(path)?.ok_or_else(|| empty(path))?;
         let read_error = |e: io::Error| packing.read_error(path, 0, &e);
-        let (reader, position): (Unpacked, u64) = if packing == Packing::Plain {
+        let (reader, position, own_bytes): (Unpacked, u64, Option<u64>) = if packing
+            == Packing::Plain
+        {
             let rest = bytes.saturating_sub(head);
             let cut = |rank: usize| (u128::from(rest) * rank as u128 / ranks as u128) as u64 + head;
             let start = line_start(&mut file, cut(rank)).map_err(read_error)?;
             let end = line_start(&mut file, cut(rank + 1)).map_err(read_error)?;
             file.seek(SeekFrom::Start(start)).map_err(read_error)?;
-            (Box::new(file.take(end - start)), start)
+            (Box::new(file.take(end - start)), start, Some(end - start))
         } else {
             let mut reader = packing.unpack(file).map_err(read_error)?;
             io::copy(&mut reader.by_ref().take(head), &mut io::sink()).map_err(read_error)?;
-            (reader, head)
+            (reader, head, None)
         };
+        progress::stage("read", own_bytes);
         let (path, carry) = (path.to_path_buf(), Vec::new());
         Ok(LineBlocks {
             path,
@@ -130,6 +134,7 @@ impl LineBlocks {
             let wanted = self.block_bytes as u64;
             let read = self.reader.by_ref().take(wanted).read_to_end(&mut text);
             let read = read.map_err(|e| self.packing.read_error(&self.path, self.position, &e))?;
+            progress::advance(read as u64);
             if read < self.block_bytes {
                 return Ok((!text.is_empty()).then_some(text));
             }
@@ -187,6 +192,18 @@ impl HeadLines {
         let mut bytes = Vec::new();
         let read = head.reader.take(count).read_to_end(&mut bytes);
         read.map_err(|e| head.packing.read_error(path, 0, &e))?;
+        Ok(bytes)
+    }
+
+    /// [`HeadLines::first_bytes`], of a file that may be empty or packed in a damaged way.
+    pub(super) fn first_bytes_if_any(path: &Path, count: u64) -> Result<Vec<u8>> {
+        let Some((mut file, _, _)) = compression::open(path)? else {
+            return Ok(Vec::new());
+        };
+        let mut bytes = Vec::new();
+        let read =
+            file.seek(SeekFrom::Start(0)).and_then(|_| file.take(count).read_to_end(&mut bytes));
+        read.map_err(|e| Error::file(path, "read", &e))?;
         Ok(bytes)
     }
 

@@ -15,7 +15,7 @@ use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::reduce::blocked::{BlockedRows, Csr};
 use crate::reduce::exact::ExactSum;
-use crate::reduce::gather::{BadIndex, GatherRows, LANES, Precision, Real};
+use crate::reduce::gather::{GatherRows, LANES, Precision, Real};
 use crate::sharding::Sharding;
 
 const _: () = assert!(GRAIN == LANES, "a block of sums is a block of the gathers");
@@ -106,23 +106,7 @@ impl<P: Precision> State<P> {
     ) -> Result<Self> {
         let rows = Layout::new(&graph.rows, graph.sharding.n())?;
         let start = Spread::new(given.start.as_ref(), graph);
-        let scale = graph
-            .out_weights
-            .iter()
-            .map(|&w| P::Sum::from_f64(if w == 0.0 { 0.0 } else { options.alpha / w }));
-        let scale: Vec<P::Sum> = scale.collect();
-        // A factor that vanishes would turn a node into a dangling one.
-        let lost = |(s, w): (&P::Sum, &f64)| {
-            let s = s.to_f64();
-            *w != 0.0 && options.alpha > 0.0 && !(s > 0.0 && s.is_finite())
-        };
-        let infinite = |w: &f64| !P::Sum::from_f64(*w).to_f64().is_finite();
-        if scale.iter().zip(&graph.out_weights).any(lost) || graph.rows.weights.iter().any(infinite)
-        {
-            return Err(Error::input(
-                "a weight is beyond the range of 32-bit numbers; scale all weights, or use 64 bits",
-            ));
-        }
+        let scale = scale::<P>(graph, options.alpha)?;
         let dangling = match options.dangling {
             Dangling::Follow => None,
             Dangling::Ignore => Some(Spread::Even(0.0)),
@@ -247,6 +231,24 @@ impl<P: Precision> State<P> {
     }
 }
 
+/// α/W of each own node, 0 for dangling ones.
+pub(super) fn scale<P: Precision>(graph: &Partition, alpha: f64) -> Result<Vec<P::Sum>> {
+    let factor = |&w: &f64| P::Sum::from_f64(if w == 0.0 { 0.0 } else { alpha / w });
+    let scale: Vec<P::Sum> = graph.out_weights.iter().map(factor).collect();
+    // A factor that vanishes would turn a node into a dangling one.
+    let lost = |(s, w): (&P::Sum, &f64)| {
+        let s = s.to_f64();
+        *w != 0.0 && alpha > 0.0 && !(s > 0.0 && s.is_finite())
+    };
+    let infinite = |w: &f64| !P::Sum::from_f64(*w).to_f64().is_finite();
+    if scale.iter().zip(&graph.out_weights).any(lost) || graph.rows.weights.iter().any(infinite) {
+        return Err(Error::input(
+            "a weight is beyond the range of 32-bit numbers; scale all weights, or use 64 bits",
+        ));
+    }
+    Ok(scale)
+}
+
 /// The incoming edges, laid out for the sums over them.
 #[derive(Debug)]
 enum Layout<P: Precision> {
@@ -259,53 +261,62 @@ enum Layout<P: Precision> {
 impl<P: Precision> Layout<P> {
     fn new(rows: &Rows, n: usize) -> Result<Self> {
         // The number of nodes decides, so all ranks take the same way, with the same bits.
-        let built = if BlockedRows::<P>::pays(n) {
-            let Rows { offsets, sources, weights, .. } = rows;
-            BlockedRows::build(n, Csr { offsets, sources, weights }).map(Layout::Blocked)
-        } else {
-            gather_rows(rows, n).map(Layout::Whole)
-        };
-        built.map_err(|_| Error::internal("an edge leaves the nodes of the graph"))
+        if !BlockedRows::<P>::pays(n) {
+            return gather_rows(rows, n).map(Layout::Whole);
+        }
+        let Rows { offsets, sources, weights, .. } = rows;
+        let built = BlockedRows::build(n, Csr { offsets, sources, weights });
+        built.map(Layout::Blocked).map_err(|_| leaves())
     }
 
-    /// Cuts the own nodes into tasks: whole blocks of gathers of about 2¹⁶ edges, or, since every
-    /// task walks through all blocks of sources, as few windows as keep the threads busy.
+    /// Cuts the own nodes into tasks: whole blocks of gathers, or, since every task walks through
+    /// all blocks of sources, as few windows as keep the threads busy.
     fn tasks(&self) -> Sharding {
-        let (prefix, grain, rows, tasks) = match self {
-            Layout::Whole(rows) => {
-                let prefix: Vec<u64> =
-                    rows.prefix().into_iter().zip(0..).map(|(at, block)| at + 64 * block).collect();
-                let cost = prefix.last().copied().unwrap_or(0);
-                (prefix, GRAIN, rows.rows(), (cost >> 16) as usize + 1)
-            }
+        match self {
+            Layout::Whole(rows) => tasks(rows),
             Layout::Blocked(rows) => {
                 let threads = rayon::current_num_threads();
-                let tasks = if threads == 1 { 1 } else { 3 * threads };
-                (rows.prefix(), rows.height(), rows.rows(), tasks.clamp(1, rows.windows().max(1)))
+                let many = if threads == 1 { 1 } else { 3 * threads };
+                let many = many.clamp(1, rows.windows().max(1));
+                cut(&rows.prefix(), many, rows.height(), rows.rows())
             }
-        };
-        let cuts = Sharding::balanced(&prefix, tasks, 1);
-        let ends = (0..cuts.ranks()).map(|task| (cuts.range(task).end * grain).min(rows));
-        let counts: Vec<usize> =
-            ends.scan(0, |start, end| Some(end - std::mem::replace(start, end))).collect();
-        Sharding::from_counts(&counts)
+        }
     }
 }
 
+fn leaves() -> Error {
+    Error::internal("an edge leaves the nodes of the graph")
+}
+
 /// The incoming edges in the layout of the gathers.
-fn gather_rows<P: Precision>(
-    rows: &Rows,
-    n: usize,
-) -> std::result::Result<GatherRows<P>, BadIndex> {
+pub(super) fn gather_rows<P: Precision>(rows: &Rows, n: usize) -> Result<GatherRows<P>> {
     let lengths: Vec<u32> = rows.offsets.windows(2).map(|row| (row[1] - row[0]) as u32).collect();
     let weighted = !rows.weights.is_empty();
-    GatherRows::build(n, &lengths, weighted, |row, sources, weights| {
+    let built = GatherRows::build(n, &lengths, weighted, |row, sources, weights| {
         let row = rows.offsets[row]..rows.offsets[row + 1];
         sources.extend_from_slice(&rows.sources[row.clone()]);
         if weighted {
             weights.extend_from_slice(&rows.weights[row]);
         }
-    })
+    });
+    built.map_err(|_| leaves())
+}
+
+/// Cuts rows into tasks of about 2¹⁶ edges, at multiples of the grain.
+pub(super) fn tasks<P: Precision>(rows: &GatherRows<P>) -> Sharding {
+    let prefix: Vec<u64> =
+        rows.prefix().into_iter().zip(0..).map(|(at, block)| at + 64 * block).collect();
+    let cost = prefix.last().copied().unwrap_or(0);
+    cut(&prefix, (cost >> 16) as usize + 1, GRAIN, rows.rows())
+}
+
+/// Cuts `rows` into tasks of equal costs, at multiples of `grain` of them.
+fn cut(prefix: &[u64], tasks: usize, grain: usize, rows: usize) -> Sharding {
+    let cuts = Sharding::balanced(prefix, tasks, 1);
+    let ends = (0..cuts.ranks()).map(|task| (cuts.range(task).end * grain).min(rows));
+    let counts: Vec<usize> =
+        ends.scan(0, |start, end| Some(end - std::mem::replace(start, end))).collect();
+    Sharding::from_counts(&counts)
 }
 
 #[cfg(test)]

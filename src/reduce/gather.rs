@@ -27,6 +27,8 @@
 
 #![allow(unsafe_code)] // gathers without a bounds check for each index; see above
 
+mod columns;
+
 use std::ops::{Add, Mul, Sub};
 
 use rayon::prelude::*;

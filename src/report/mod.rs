@@ -1,7 +1,9 @@
 //! Self-contained HTML pages: no network, no script, readable on a phone and in dark mode.
 
 pub mod chart;
+pub mod convergence;
 pub mod line;
+pub mod tear_sheet;
 pub mod training;
 
 /// Text as it may stand in a page.

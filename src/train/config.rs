@@ -197,10 +197,15 @@ impl TrainConfig {
     /// Reads a text; `path` is for messages.
     fn parse(text: &str, path: &Path) -> Result<Self> {
         let config: TrainConfig = toml::from_str(text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start.min(text.len()));
-            let line = text[..start].matches('\n').count() + 1;
             let message = error.message().replace('\n', "; ");
-            Error::line(path, line as u64, message)
+            // A section that is one of several kinds is read as a whole, without lines.
+            match error.span().filter(|span| span.start > 0) {
+                Some(span) => {
+                    let before = &text[..span.start.min(text.len())];
+                    Error::line(path, before.matches('\n').count() as u64 + 1, message)
+                }
+                None => Error::input(format!("{}: {message}", path.display())),
+            }
         })?;
         config.validate().map_err(|error| {
             let message = format!("{}: {}", path.display(), error.message);
@@ -257,7 +262,7 @@ mod tests {
     #[test]
     fn errors_name_the_line_and_the_key() {
         for (from, to, expected) in [
-            ("layers", "layer", "c.toml line 3"),
+            ("layers", "layer", "c.toml: unknown field `layer`, expected one of `layers`"),
             ("steps = 5", "steps = \"5\"", "c.toml line 7"),
             ("cosine", "cosinus", "decay 'cosinus'"),
             ("lr = 1e-3", "lr = -1", "c.toml: schedule: lr is -1"),

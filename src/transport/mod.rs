@@ -15,6 +15,7 @@ pub mod frame;
 pub mod huge_pages;
 pub mod lane;
 pub(crate) mod lent;
+pub mod mapped;
 pub mod memory;
 #[cfg(feature = "mpi")]
 pub mod mpi;

@@ -1,0 +1,147 @@
+//! `rankwise factor` from panel to tables: the same bits at any number of ranks, on threads and
+//! under mpirun, from a generator and from the Parquet file it writes.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+const PANEL: &str = "synthetic:assets=60,dates=70,factors=4,seed=3";
+const CONFIG: &str = "\
+[factors]\ntechnical = [{ kind = \"momentum\", window = 10, name = \"mom\" }]\n\
+[composites]\nweights = [\"equal\", \"ic\", \"ir\", \"max_ir\"]\nwindows = [20]\n\
+[screening]\nenabled = true\nminimum_t = 0.5\n\
+[portfolio]\ntop = 10\ncost = 0.001\n";
+
+fn factor(ranks: usize, panel: &str, folder: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(support::RANKWISE);
+    let ranks = ranks.to_string();
+    command.args(["factor", panel, "--json", "--ranks", &ranks, "--config"]);
+    command.arg(folder.join("config.toml")).arg("--output").arg(folder.join("out")).args(more);
+    command
+}
+
+fn folder(config: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.toml"), config).unwrap();
+    folder
+}
+
+/// Runs it; returns the document without times, and the text of all tables.
+fn results(mut command: Command, folder: &Path) -> (Value, BTreeMap<String, String>) {
+    let text = support::stdout_of(&mut command);
+    let mut document: Value = serde_json::from_str(&text).unwrap();
+    let document_keys = ["seconds", "ns_per_cell"];
+    for key in document_keys {
+        assert!(!document[key].is_null(), "no {key}");
+        document.as_object_mut().unwrap().remove(key);
+    }
+    let mut tables = BTreeMap::new();
+    for entry in std::fs::read_dir(folder.join("out")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.ends_with(".csv") || name.ends_with(".html") {
+            tables.insert(name, std::fs::read_to_string(path).unwrap());
+        }
+    }
+    (document, tables)
+}
+
+#[test]
+fn a_study_has_the_same_bits_on_any_ranks_and_from_any_source() {
+    let one = folder(CONFIG);
+    let expected = results(factor(1, PANEL, one.path(), &["--threads", "1"]), one.path());
+    let (document, tables) = &expected;
+    let names = ["correlation", "ic", "monthly", "portfolio", "quantiles", "summary"];
+    let mut files: Vec<String> = names.iter().map(|name| format!("{name}.csv")).collect();
+    files.push("tear_sheet.html".into());
+    assert_eq!(tables.keys().cloned().collect::<Vec<_>>(), files);
+    assert!(one.path().join("out/summary.json.manifest.json").exists());
+    // Five factors and four composites at three horizons.
+    let lines = document["summary"].as_array().unwrap();
+    assert_eq!(lines.len(), 27);
+    for key in ["factor", "horizon", "ic_mean", "ic_std", "ic_ir", "t", "rank_ic_mean"] {
+        assert!(lines.iter().all(|line| line.get(key).is_some()), "no {key}");
+    }
+    let ic = &tables["ic.csv"];
+    assert!(ic.starts_with("date,factor,horizon,ic,rank_ic\n"));
+    assert_eq!(ic.lines().count(), 1 + 70 * 27);
+    assert_eq!(document["portfolios"].as_array().map(Vec::len), Some(9));
+    for ranks in [2, 3, 4, 7] {
+        let other = folder(CONFIG);
+        let found = results(factor(ranks, PANEL, other.path(), &[]), other.path());
+        assert_eq!(found.0, *document, "{ranks} ranks");
+        for (name, text) in tables {
+            assert!(found.1[name] == *text, "{name} differs on {ranks} ranks");
+        }
+    }
+    // The same panel from a file.
+    let other = folder(CONFIG);
+    let file = other.path().join("panel.parquet");
+    let made = Command::new(support::RANKWISE)
+        .args(["factor", "generate", PANEL, "--output"])
+        .arg(&file)
+        .status();
+    assert!(made.unwrap().success());
+    let file = file.to_string_lossy().into_owned();
+    let found = results(factor(2, &file, other.path(), &[]), other.path());
+    assert_eq!(found.0, *document, "from Parquet");
+    if let Some(program) = support::missing(&["mpirun"]) {
+        println!("skipped under mpirun: there is no {program}");
+        return;
+    }
+    let other = folder(CONFIG);
+    let mut mpirun = support::mpirun(120);
+    mpirun.args(["-n", "2", support::RANKWISE, "factor", PANEL, "--json", "--config"]);
+    mpirun.arg(other.path().join("config.toml")).arg("--output").arg(other.path().join("out"));
+    let found = results(mpirun, other.path());
+    assert!(found == expected, "under mpirun");
+}
+
+#[test]
+fn a_commented_configuration_is_written_once_and_works() {
+    let here = tempfile::tempdir().unwrap();
+    let file = here.path().join("config.toml");
+    let init =
+        || Command::new(support::RANKWISE).args(["factor", "init"]).arg(&file).output().unwrap();
+    assert!(init().status.success());
+    let again = init();
+    assert_eq!(again.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("exists already"));
+    let (document, _) = results(factor(2, PANEL, here.path(), &[]), here.path());
+    assert_eq!(document["factors"], 4);
+}
+
+#[test]
+fn a_tear_sheet_stands_alone_and_speaks_both_languages() {
+    for (language, word) in [("en", "rank IC"), ("zh", "秩 IC")] {
+        let here = folder(&format!("{CONFIG}[report]\nlanguage = \"{language}\"\n"));
+        let (_, tables) = results(factor(2, PANEL, here.path(), &[]), here.path());
+        let page = &tables["tear_sheet.html"];
+        assert!(page.contains(word) && page.contains("<svg"));
+        assert!(!page.contains("<script") && !page.contains("http"), "it needs nothing else");
+    }
+}
+
+#[test]
+fn wrong_input_ends_with_code_2_and_one_line() {
+    for (panel, config, expected) in [
+        ("missing.parquet", CONFIG, "missing.parquet"),
+        (PANEL, "[winsorise]\nmethod = \"madd\"\n", "config.toml line 2"),
+        (PANEL, "[composites]\nweights = [\"ic\"]\nfactors = [\"x\"]\n", "there is no factor 'x'"),
+        (PANEL, "[factors]\ncolumns = [\"nope\"]\n", "nope"),
+        ("synthetic:assets=0", CONFIG, "assets"),
+    ] {
+        let here = folder(config);
+        let output = factor(2, panel, here.path(), &[]).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{expected}: {error}");
+        assert!(error.contains(expected) && error.lines().count() == 1, "{expected}: {error}");
+        assert!(!here.path().join("out/summary.json").exists());
+    }
+}
