@@ -1,8 +1,9 @@
 //! The parameter buffer: what the forward pass reads, and how buckets are gathered after a step.
 //!
 //! On one node the buffer exists once for all ranks, in two copies that take turns (`SharedVector`:
-//! each rank writes its shard, and gathering is a synchronisation). Elsewhere each rank has its own copy; a bucket's all_gather is
-//! in place and started, and the forward pass waits for it where its first parameter is used.
+//! each rank writes its shard, and gathering is a synchronisation). Elsewhere each rank has its own
+//! copy; a bucket's all_gather is in place and started, and the forward pass waits for it where its
+//! first parameter is used.
 //! Buckets are started from the last one, which holds the first layers.
 //!
 //! 16-bit parameters are computed with in f32, so the forward pass has an f32 copy of them, written
