@@ -8,7 +8,7 @@ use rankwise::element::Op;
 use rankwise::error::{Error, ErrorKind, Result};
 use rankwise::launch;
 use rankwise::optimizer::distributed::{
-    DistributedOptimizer, Options, Precision, StepInput, StepReport,
+    Bytes, DistributedOptimizer, Options, Passes, Precision, StepInput, StepReport,
 };
 use rankwise::optimizer::gradients::Gradients;
 use rankwise::optimizer::parameter::{GradientSink, Parameter, ParameterSource};
@@ -83,6 +83,7 @@ fn train(
     c: &Communicator,
     micro_batches: usize,
     options: Options,
+    clip: Option<f64>,
 ) -> Result<(Vec<Vec<u32>>, Vec<StepReport>)> {
     let parameters = parameters();
     let mut optimizer = DistributedOptimizer::new(c, parameters.clone(), micro_batches, options)?;
@@ -96,7 +97,7 @@ fn train(
         }
         let scalars = rules(&parameters, t);
         let factor = 1.0 / micro_batches as f64;
-        reports.push(optimizer.step(&StepInput { scalars: &scalars, factor, clip: Some(CLIP) })?);
+        reports.push(optimizer.step(&StepInput { scalars: &scalars, factor, clip })?);
     }
     optimizer.synchronise()?;
     let (source, _) = optimizer.split();
@@ -105,7 +106,7 @@ fn train(
 }
 
 /// The same on one rank without the optimizer: whole vectors, one after another.
-fn reference(micro_batches: usize) -> Vec<Vec<u32>> {
+fn reference(micro_batches: usize, clip: Option<f64>) -> Vec<Vec<u32>> {
     let parameters = parameters();
     let all = launch::threads(1, |c| {
         let mut values: Vec<Vec<f32>> =
@@ -130,7 +131,8 @@ fn reference(micro_batches: usize) -> Vec<Vec<u32>> {
             // rounding to f32 could show.
             let squares: f64 = sums.iter().flatten().map(|&g| f64::from(g) * f64::from(g)).sum();
             let norm = squares.sqrt() / micro_batches as f64;
-            let factor = (CLIP / (norm + 1e-6)).min(1.0) / micro_batches as f64;
+            let clip = clip.map_or(1.0, |most| most / (norm + 1e-6)).min(1.0);
+            let factor = 1.0 / micro_batches as f64 * clip;
             for (i, scalars) in rules(&parameters, t).iter().enumerate() {
                 let elements = Elements {
                     p: &mut values[i],
@@ -154,21 +156,38 @@ fn small() -> Options {
 
 #[test]
 fn any_ranks_and_options_give_the_bits_of_the_serial_reference() {
+    let separate = Passes::Separate;
+    let of = |share, overlap, bucket_elements, passes| Options {
+        share,
+        overlap,
+        bucket_elements,
+        passes,
+        ..Options::default()
+    };
     for micro_batches in [1, 4, 12] {
-        let expected = reference(micro_batches);
-        for ranks in [1, 2, 3, 4, 7] {
-            for (share, overlap, buckets) in
-                [(true, true, None), (false, true, Some(300)), (true, false, Some(1))]
-            {
-                let options =
-                    Options { share, overlap, bucket_elements: buckets, ..Options::default() };
-                let found = launch::threads(ranks, |c| train(c, micro_batches, options)).unwrap();
-                for (rank, (values, reports)) in found.iter().enumerate() {
-                    let what = format!("{micro_batches} micro-batches, {ranks} ranks, {options:?}");
-                    assert_eq!(values, &expected, "rank {rank}: {what}");
-                    assert_eq!(reports, &found[0].1, "rank {rank}: {what}");
-                    assert!(reports.iter().all(|r| r.stepped));
-                    assert!(reports.iter().any(|r| r.norm > CLIP), "clipping was needed");
+        for clip in [Some(CLIP), None] {
+            let expected = reference(micro_batches, clip);
+            for ranks in [1, 2, 3, 4, 7] {
+                for options in [
+                    of(true, true, None, separate),
+                    of(false, true, Some(300), separate),
+                    of(true, false, Some(1), Passes::Folded),
+                    of(true, true, Some(300), Passes::Fused),
+                    of(false, true, None, Passes::Fused),
+                ] {
+                    if clip.is_none() && (options.passes != Passes::Fused || ranks > 4) {
+                        continue;
+                    }
+                    let found =
+                        launch::threads(ranks, |c| train(c, micro_batches, options, clip)).unwrap();
+                    for (rank, (values, reports)) in found.iter().enumerate() {
+                        let what =
+                            format!("{micro_batches} micro-batches, {ranks} ranks, {options:?}");
+                        assert_eq!(values, &expected, "rank {rank}: {what}");
+                        assert_eq!(reports, &found[0].1, "rank {rank}: {what}");
+                        assert!(reports.iter().all(|r| r.stepped));
+                        assert!(reports.iter().any(|r| r.norm > CLIP), "clipping was needed");
+                    }
                 }
             }
         }
@@ -177,12 +196,12 @@ fn any_ranks_and_options_give_the_bits_of_the_serial_reference() {
 
 #[test]
 fn nodes_change_no_bit() {
-    let expected = reference(4);
+    let expected = reference(4, Some(CLIP));
     for nodes in [[0, 1, 2, 3], [0, 0, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1]] {
         for overlap in [true, false] {
             let settings = Settings::default();
             let found = launch::threads_on_nodes(&nodes, settings, |c| {
-                train(c, 4, Options { overlap, ..small() })
+                train(c, 4, Options { overlap, ..small() }, Some(CLIP))
             });
             assert!(found.unwrap().iter().all(|(values, _)| *values == expected));
         }
@@ -193,10 +212,12 @@ fn nodes_change_no_bit() {
 fn sixteen_bit_parameters_have_the_same_bits_on_any_ranks_and_are_rounded_main_parameters() {
     for precision in [Precision::Bf16, Precision::F16] {
         let options = Options { precision, ..small() };
-        let one = launch::threads(1, |c| train(c, 4, options)).unwrap();
+        let one = launch::threads(1, |c| train(c, 4, options, None)).unwrap();
         for ranks in [2, 3, 4] {
-            for share in [true, false] {
-                let found = launch::threads(ranks, |c| train(c, 4, Options { share, ..options }));
+            for (share, passes) in [(true, Passes::Separate), (false, Passes::Fused)] {
+                let found = launch::threads(ranks, |c| {
+                    train(c, 4, Options { share, passes, ..options }, None)
+                });
                 assert!(found.unwrap().iter().all(|(values, _)| *values == one[0].0));
             }
         }
@@ -207,11 +228,55 @@ fn sixteen_bit_parameters_have_the_same_bits_on_any_ranks_and_are_rounded_main_p
 }
 
 #[test]
+fn sixteen_bit_gradients_have_the_same_bits_under_all_options() {
+    for (precision, micro_batches) in [(Precision::Bf16, 4), (Precision::F16, 6)] {
+        for ranks in [1, 2, 3, 4] {
+            let clip = Some(CLIP).filter(|_| ranks % 2 == 0);
+            let base = Options { precision, narrow_gradients: true, ..small() };
+            let run = |options: Options| {
+                launch::threads(ranks, |c| train(c, micro_batches, options, clip)).unwrap()
+            };
+            let expected = run(base);
+            let wide = run(Options { narrow_gradients: false, ..base });
+            assert!(wide[0].0 != expected[0].0, "gradients are rounded");
+            for options in [
+                Options { overlap: false, bucket_elements: None, ..base },
+                Options { passes: Passes::Folded, bucket_elements: Some(1), ..base },
+                Options { passes: Passes::Fused, share: false, ..base },
+            ] {
+                let found = run(options);
+                let what = format!("{micro_batches} on {ranks} ranks, {options:?}");
+                assert!(found == expected, "{what}");
+            }
+            let nodes: Vec<usize> = (0..ranks).collect();
+            let apart = launch::threads_on_nodes(&nodes, Settings::default(), |c| {
+                train(c, micro_batches, base, clip)
+            });
+            assert!(apart.unwrap() == expected, "between nodes, {ranks} ranks");
+        }
+    }
+}
+
+#[test]
+fn sixteen_bit_gradients_are_near_those_of_f32() {
+    let options = Options { precision: Precision::Bf16, ..small() };
+    let run = |narrow_gradients| {
+        let options = Options { narrow_gradients, ..options };
+        launch::threads(3, |c| train(c, 3, options, None)).unwrap()[0].clone()
+    };
+    let (narrow, wide) = (run(true), run(false));
+    for (a, b) in narrow.1.iter().zip(&wide.1).take(5) {
+        assert!((a.norm / b.norm - 1.0).abs() < 0.02, "{} and {}", a.norm, b.norm);
+    }
+}
+
+#[test]
 fn a_nan_on_one_rank_skips_the_step_on_all_and_changes_nothing() {
-    for bad in [f32::NAN, f32::INFINITY] {
+    for (bad, passes) in [(f32::NAN, Passes::Separate), (f32::INFINITY, Passes::Folded)] {
+        let options = Options { passes, ..small() };
         let all = launch::threads(3, |c| {
             let parameters = parameters();
-            let mut optimizer = DistributedOptimizer::new(c, parameters.clone(), 3, small())?;
+            let mut optimizer = DistributedOptimizer::new(c, parameters.clone(), 3, options)?;
             optimizer.initialise(|i| start(i, parameters[i].elements()))?;
             let mut stepped = Vec::new();
             for t in 1..=3 {
@@ -233,6 +298,108 @@ fn a_nan_on_one_rank_skips_the_step_on_all_and_changes_nothing() {
         });
         assert!(all.unwrap().iter().all(|stepped| *stepped == [true, false, true]));
     }
+}
+
+#[test]
+fn one_pass_says_when_it_has_applied_a_gradient_that_is_not_finite() {
+    let error = launch::threads(2, |c| {
+        let parameters = parameters();
+        let options = Options { passes: Passes::Fused, ..small() };
+        let mut optimizer = DistributedOptimizer::new(c, parameters.clone(), 2, options)?;
+        for micro_batch in optimizer.own_micro_batches() {
+            let (source, sink) = optimizer.split();
+            sink.gradient(4)[17] = if c.rank() == 1 { f32::NAN } else { 0.0 };
+            backward(micro_batch, source, sink, &parameters)?;
+            optimizer.end_micro_batch()?;
+        }
+        let scalars = rules(&parameters, 1);
+        optimizer.step(&StepInput { scalars: &scalars, factor: 1.0, clip: None })
+    });
+    let error: Error = error.unwrap_err();
+    assert!(error.message.contains("not finite (norm NaN)"), "{error}");
+}
+
+#[test]
+fn settings_of_the_communicator_change_no_bit() {
+    let expected = reference(4, Some(CLIP));
+    for settings in [
+        Settings { piece_bytes: 512, ..Settings::default() },
+        Settings { ranks_per_node: Some(2), ..Settings::default() },
+        Settings { ranks_per_node: Some(1), piece_bytes: 1024, ..Settings::default() },
+    ] {
+        let found =
+            launch::threads_on_nodes(&[0; 4], settings, |c| train(c, 4, small(), Some(CLIP)));
+        assert!(found.unwrap().iter().all(|(values, _)| *values == expected), "{settings:?}");
+    }
+}
+
+/// Parameters whose padding does not count beside them: 1 M elements in three buckets.
+fn large() -> Vec<Parameter> {
+    let shapes = [[700, 500], [350, 1000], [900, 333]];
+    let named = shapes.iter().enumerate();
+    named.map(|(i, shape)| Parameter::new(format!("w{i}"), shape)).collect()
+}
+
+/// What a rank allocates for its optimizer, and what it says it holds. The ranks pretend to be on
+/// nodes of their own, so that nothing is shared.
+fn memory(ranks: usize, precision: Precision, narrow_gradients: bool) -> Vec<(f64, Bytes)> {
+    let nodes: Vec<usize> = (0..ranks).collect();
+    let elements: usize = large().iter().map(Parameter::elements).sum();
+    let buckets = Some(340_000);
+    let options =
+        Options { precision, narrow_gradients, bucket_elements: buckets, ..Options::default() };
+    let measured = launch::threads_on_nodes(&nodes, Settings::default(), |c| {
+        let mut made = None;
+        let counted = allocation_counter::measure(|| {
+            made = Some(DistributedOptimizer::new(c, large(), ranks, options));
+        });
+        let optimizer = made.unwrap()?;
+        Ok((counted.bytes_current as f64 / elements as f64, optimizer.bytes()))
+    });
+    measured.unwrap()
+}
+
+#[test]
+fn memory_is_that_of_the_formulas() {
+    let elements: f64 = large().iter().map(Parameter::elements).sum::<usize>() as f64;
+    for ranks in [1, 2, 4, 8] {
+        let d = ranks as f64;
+        // 16-bit parameters are computed with in f32: 4 more, which the formula has not.
+        let formulas = [
+            (Precision::F32, false, 8.0 + 8.0 / d, 0.0),
+            (Precision::Bf16, false, 6.0 + 12.0 / d, 4.0),
+            (Precision::F16, false, 6.0 + 12.0 / d, 4.0),
+            // 4/d less than Megatron-LM, which has f32 main gradients.
+            (Precision::F16, true, 4.0 + 12.0 / d, 4.0),
+        ];
+        for (precision, narrow, formula, computation) in formulas {
+            for (allocated, bytes) in memory(ranks, precision, narrow) {
+                let what = format!("{precision:?} ({narrow}) on {ranks} ranks");
+                let ratio = allocated / (formula + computation);
+                assert!((0.999..1.03).contains(&ratio), "{what}: {allocated} bytes a parameter");
+                let each = |bytes: usize| bytes as f64 / elements;
+                let said = bytes.parameters + bytes.gradients + bytes.main + bytes.moments;
+                let ratio = each(said) / formula;
+                assert!((0.999..1.03).contains(&ratio), "{what}: {bytes:?}");
+                assert!((each(bytes.computation) - computation).abs() < 0.1, "{what}: {bytes:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn ranks_of_a_node_hold_the_parameters_together() {
+    let elements: usize = large().iter().map(Parameter::elements).sum();
+    let parameters = |ranks: usize, share: bool| {
+        let options = Options { share, ..Options::default() };
+        let bytes = launch::threads(ranks, |c| {
+            Ok(DistributedOptimizer::new(c, large(), ranks, options)?.bytes().parameters)
+        });
+        (bytes.unwrap()[0] as f64 / elements as f64).round()
+    };
+    // Two copies a node that take turns, instead of one a rank.
+    assert_eq!([1, 2, 4, 8].map(|ranks| parameters(ranks, true)), [4.0, 4.0, 2.0, 1.0]);
+    assert_eq!([1, 2, 4, 8].map(|ranks| parameters(ranks, false)), [4.0; 4]);
 }
 
 fn state_of(optimizer: &mut DistributedOptimizer) -> Result<Vec<Vec<u32>>> {

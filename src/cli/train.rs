@@ -9,7 +9,8 @@ use super::Session;
 use crate::communicator::Communicator;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::optimizer::layout::{Layout, default_bucket_elements};
+use crate::optimizer::distributed::Options;
+use crate::optimizer::layout::Layout;
 use crate::optimizer::ranges::RangeMaps;
 use crate::optimizer::timeline::{Event, hidden_share};
 use crate::train::config::TrainConfig;
@@ -138,8 +139,9 @@ fn plan(
     parameters: &[crate::optimizer::parameter::Parameter],
 ) -> Result<()> {
     let ranks = session.communicator.ranks();
-    let most = config.buffers.bucket_elements.unwrap_or_else(|| default_bucket_elements(ranks));
-    let maps = RangeMaps::new(parameters, &Layout::new(parameters, ranks, Some(most.max(1))));
+    let (overlap, bucket_elements) = (config.buffers.overlap, config.buffers.bucket_elements);
+    let most = Options { overlap, bucket_elements, ..Options::default() }.bucket_limit(ranks);
+    let maps = RangeMaps::new(parameters, &Layout::new(parameters, ranks, most));
     if session.speaks_to_people() {
         print!("{maps}");
     }

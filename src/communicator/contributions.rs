@@ -105,7 +105,7 @@ impl Communicator {
 }
 
 /// The split of a node of the canonical tree.
-fn middle(tree: &Range<usize>) -> usize {
+pub(super) fn middle(tree: &Range<usize>) -> usize {
     tree.start + tree.len().next_power_of_two() / 2
 }
 

@@ -16,6 +16,7 @@ mod collectives;
 pub(crate) mod contributions;
 mod fused;
 mod groups;
+mod node_blocks;
 mod overlap;
 mod pending;
 mod shared_vector;

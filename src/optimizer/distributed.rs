@@ -11,15 +11,27 @@
 //!
 //! The norm is an exact sum of squares, so it does not depend on how shards and buckets are cut.
 //! With the canonical order of the reduction, parameters have the same bits for any number of
-//! ranks, any bucket size, with and without overlap, and sharded or not.
+//! ranks, any bucket size, with and without overlap, and sharded or not. With 16-bit gradients all
+//! but the number of ranks (`gradients`).
 //!
 //! # Bytes
 //! With `d` ranks, a parameter takes on each rank: 8 + 8/d as f32 (parameter, gradient; moments),
-//! 6 + 12/d with 16-bit parameters (and f32 main parameters). An f32 copy of 16-bit parameters for
-//! the computation comes on top. On one node the parameters exist once, not `d` times.
+//! 6 + 12/d with 16-bit parameters (and f32 main parameters), 4 + 12/d with 16-bit gradients too
+//! (Megatron-LM: 4 + 16/d; here sums are widened block by block, so there are no f32 main
+//! gradients). An f32 copy of 16-bit parameters for the computation comes on top. On one node the
+//! parameters exist twice, not `d` times.
 //!
-//! A step moves, beside the gradient's reduction: 28 bytes for each owned f32 parameter (16 read,
-//! 12 written), 30 with a 16-bit copy.
+//! A step moves for each owned parameter 28 bytes as f32 (16 read, 12 written; the same in a copy
+//! that the node shares, where the old value is read and the new one written beside it), 30 with a
+//! 16-bit copy. Beside that, by [`Passes`], reading the gradients of `d` ranks takes 4d:
+//!
+//! | passes | norm | sums | in all, 16-bit copy |
+//! | --- | --- | --- | --- |
+//! | separate | 4 | written 4 | 38 + 4d |
+//! | folded | with the sums | written 4 | 34 + 4d |
+//! | fused, not clipped | with the sums | stay in the cache | 26 + 4d |
+//!
+//! (Megatron-LM's norm, scaling, Adam and cast are 46 after the sums are written.)
 
 use std::ops::Range;
 use std::time::Instant;
@@ -28,8 +40,9 @@ use serde::{Deserialize, Serialize};
 
 use super::gradients::{GradientOptions, Gradients};
 use super::layout::{Layout, default_bucket_elements};
-use super::parameter::Parameter;
-use super::ranges::{Piece, pieces_of};
+use super::parameter::{Parameter, ParameterSource};
+use super::ranges::Piece;
+use super::state::State;
 use super::timeline::Timeline;
 use super::values::{Buckets, Stored, Values};
 use crate::communicator::Communicator;
@@ -37,12 +50,12 @@ use crate::element::Op;
 use crate::error::{Error, Result};
 use crate::reduce::exact::ExactSum;
 use crate::reduce::squares::add_squares;
-use crate::reduce::step::{Copy16, Elements, Scalars, step};
+use crate::reduce::step::Scalars;
 
 /// Added to the norm before it divides, as in Megatron-LM.
 const NORM_EPSILON: f64 = 1e-6;
 
-/// How parameters are stored. Gradients, main parameters and moments are f32.
+/// How parameters are stored. Main parameters and moments are f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -55,13 +68,33 @@ pub enum Precision {
     F16,
 }
 
-/// How a [`DistributedOptimizer`] works. No setting changes a bit of the parameters.
+/// How often a step goes over the gradients, where all ranks share memory. Between nodes it is
+/// always [`Passes::Separate`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Passes {
+    /// Each bucket is reduce-scattered when it is ready; the norm is a pass of its own.
+    #[default]
+    Separate,
+    /// The norm is taken while the gradients of the ranks are summed, then comes the step.
+    Folded,
+    /// The step too, where gradients are not clipped: one pass. Then a gradient that is not finite
+    /// is found when it has been applied, and is an error. With clipping it is [`Passes::Folded`].
+    Fused,
+}
+
+/// How a [`DistributedOptimizer`] works. No setting but the two of precision changes a bit of the
+/// parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// How parameters are stored.
     pub precision: Precision,
+    /// Whether gradients are stored as the parameters are; else as f32.
+    pub narrow_gradients: bool,
     /// Elements at which a bucket closes; `None` for Megatron-LM's rule.
     pub bucket_elements: Option<usize>,
+    /// How often a step goes over the gradients.
+    pub passes: Passes,
     /// Whether communication overlaps with computation.
     pub overlap: bool,
     /// Whether the ranks of one node share one copy of the parameters. Ignored between nodes.
@@ -78,13 +111,23 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             precision: Precision::F32,
+            narrow_gradients: false,
             bucket_elements: None,
+            passes: Passes::Separate,
             overlap: true,
             share: true,
             unused_is_zero: false,
             moments: 2,
             record: false,
         }
+    }
+}
+
+impl Options {
+    /// Elements at which a bucket closes: without overlap, Megatron-LM has one bucket.
+    pub fn bucket_limit(&self, ranks: usize) -> Option<usize> {
+        let default = || self.overlap.then(|| default_bucket_elements(ranks));
+        self.bucket_elements.map(|most| most.max(1)).or_else(default)
     }
 }
 
@@ -114,16 +157,28 @@ pub struct DistributedOptimizer {
     communicator: Communicator,
     parameters: Vec<Parameter>,
     layout: Layout,
-    /// Pieces of the own shards, bucket after bucket.
-    pieces: Vec<Piece>,
-    /// Where the own shard of each bucket starts in the state.
-    starts: Vec<usize>,
     gradients: Gradients,
     values: Values,
-    /// Main parameters of the own shards; empty if the parameters are f32.
-    main: Vec<f32>,
+    state: State,
+    /// Whether a step that does not clip is one pass.
+    one_pass: bool,
+}
+
+/// Bytes that a rank holds, padding included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Bytes {
+    /// Parameters as they are stored; of a copy that the node shares, this rank's part.
+    pub parameters: usize,
+    /// Their f32 copy for the computation, if they are stored in 16 bits.
+    pub computation: usize,
+    /// Gradients.
+    pub gradients: usize,
+    /// Gradients in f32 beside those in 16 bits: of parameters that are being written.
+    pub written: usize,
+    /// Main parameters of the own shards.
+    pub main: usize,
     /// Moments of the own shards.
-    moments: [Vec<f32>; 2],
+    pub moments: usize,
 }
 
 impl DistributedOptimizer {
@@ -136,39 +191,35 @@ impl DistributedOptimizer {
     ) -> Result<Self> {
         let ranks = communicator.ranks();
         communicator.agree(check(&parameters, micro_batches))?;
-        let most = options.bucket_elements.unwrap_or_else(|| default_bucket_elements(ranks));
-        let layout = Layout::new(&parameters, ranks, Some(most.max(1)));
-        let one_node = communicator.topology().nodes() == 1 && ranks > 1;
+        let layout = Layout::new(&parameters, ranks, options.bucket_limit(ranks));
+        let one_node = communicator.topology().nodes() == 1;
+        let in_blocks = options.passes != Passes::Separate;
         let gradient_options = GradientOptions {
-            shared: one_node,
+            precision: match options.narrow_gradients {
+                true => options.precision,
+                false => Precision::F32,
+            },
+            shared: one_node && (ranks > 1 || in_blocks),
             overlap: options.overlap,
-            fused: false,
+            in_blocks,
             unused_is_zero: options.unused_is_zero,
         };
         let gradients =
             Gradients::new(communicator, &parameters, &layout, micro_batches, gradient_options)?;
-        let (c, share) = (communicator, options.share && one_node);
+        let (c, share) = (communicator, options.share && one_node && ranks > 1);
         let stored = match options.precision {
             Precision::F32 => Stored::F32(Buckets::new(c, &layout, share)?),
             Precision::Bf16 => Stored::Bf16(Buckets::new(c, &layout, share)?),
             Precision::F16 => Stored::F16(Buckets::new(c, &layout, share)?),
         };
-        let mut starts = vec![0];
-        for bucket in 0..layout.buckets.len() {
-            starts.push(starts[bucket] + layout.shard_elements(bucket));
-        }
-        let own = starts.last().copied().unwrap_or(0);
-        let state = |wanted: bool| vec![0.0; if wanted { own } else { 0 }];
         Ok(DistributedOptimizer {
-            pieces: pieces_of(&layout, communicator.rank()),
-            values: Values::new(communicator, &layout, stored, Timeline::new(options.record)),
-            main: state(options.precision != Precision::F32),
-            moments: [state(options.moments > 0), state(options.moments > 1)],
-            communicator: communicator.clone(),
+            state: State::new(&layout, c.rank(), options.precision, options.moments),
+            values: Values::new(c, &layout, stored, Timeline::new(options.record)),
+            communicator: c.clone(),
             parameters,
             layout,
-            starts,
             gradients,
+            one_pass: options.passes == Passes::Fused,
         })
     }
 
@@ -184,7 +235,7 @@ impl DistributedOptimizer {
 
     /// The pieces of parameters that this rank owns.
     pub fn pieces(&self) -> &[Piece] {
-        &self.pieces
+        &self.state.pieces
     }
 
     /// The micro-batches of this rank, as numbers among those of the step.
@@ -236,17 +287,11 @@ impl DistributedOptimizer {
         self.synchronise()?;
         let mut result = Ok(());
         for bucket in 0..self.layout.buckets.len() {
-            let work = self.shard(bucket, true);
-            let Shard { pieces, parameter, mut copy, moments: [m, v], .. } = work;
-            for piece in pieces {
-                let at = piece.in_shard.clone();
-                let part =
-                    |moment: &mut [f32]| at.start.min(moment.len())..at.end.min(moment.len());
-                let (in_m, in_v) = (part(m), part(v));
-                let moments = [&mut m[in_m], &mut v[in_v]];
-                result = result.and_then(|()| set(piece, &mut parameter[at.clone()], moments));
-                round(&parameter[at.clone()], &mut part_of(&mut copy, &at));
-            }
+            self.state.shard(&mut self.values, bucket).set(|piece, parameter, moments| {
+                if result.is_ok() {
+                    result = set(piece, parameter, moments);
+                }
+            });
         }
         self.communicator.agree(result)?;
         self.values.gather()?;
@@ -255,35 +300,40 @@ impl DistributedOptimizer {
 
     /// Main parameters and moments of the own pieces. The parameters have arrived (`synchronise`).
     pub fn state(&self) -> impl Iterator<Item = (&Piece, &[f32], [&[f32]; 2])> {
-        self.pieces.iter().map(|piece| {
-            let start = self.starts[piece.bucket];
-            let at = start + piece.in_shard.start..start + piece.in_shard.end;
-            let main = match self.main.is_empty() {
-                true => {
-                    let values = super::parameter::ParameterSource::values;
-                    &values(&self.values, piece.parameter)[piece.in_parameter.clone()]
-                }
-                false => &self.main[at.clone()],
-            };
-            let part = |moment: &'_ Vec<f32>| at.start.min(moment.len())..at.end.min(moment.len());
-            let [m, v] = &self.moments;
-            (piece, main, [&m[part(m)], &v[part(v)]])
+        self.state.pieces.iter().map(|piece| {
+            let (main, moments) = self.state.of(piece);
+            let stored = || &self.values.values(piece.parameter)[piece.in_parameter.clone()];
+            (piece, main.unwrap_or_else(stored), moments)
         })
+    }
+
+    /// What this rank holds. The parameters have arrived (`synchronise`).
+    pub fn bytes(&self) -> Bytes {
+        let ([parameters, computation], [main, moments]) =
+            (self.values.bytes(), self.state.bytes());
+        let [gradients, written] = self.gradients.bytes();
+        Bytes { parameters, computation, gradients, written, main, moments }
     }
 
     /// One step from the gradients of all micro-batches. Collective.
     pub fn step(&mut self, input: &StepInput<'_>) -> Result<StepReport> {
         self.communicator.agree(self.check_rules(input.scalars))?;
         self.synchronise()?;
-        self.gradients.finish(&mut self.values.timeline)?;
+        if self.one_pass && self.gradients.in_blocks() && input.clip.is_none() {
+            return self.step_in_one_pass(input);
+        }
+        let sum = self.sum_gradients()?;
         let started = Instant::now();
-        let norm = self.squares()?.sqrt() * input.factor;
+        let norm = self.agreed(&sum)?.sqrt() * input.factor;
         let stepped = norm.is_finite();
         if stepped {
             let clip = input.clip.map_or(1.0, |most| most / (norm + NORM_EPSILON)).min(1.0);
             let factor = (input.factor * clip) as f32;
             for bucket in 0..self.layout.buckets.len() {
-                self.step_shard(bucket, input.scalars, factor);
+                let mut shard = self.state.shard(&mut self.values, bucket);
+                self.gradients.own_sums(bucket, |block, sums| {
+                    shard.step(block, sums, input.scalars, factor);
+                });
             }
         }
         self.gradients.clear();
@@ -294,20 +344,59 @@ impl DistributedOptimizer {
         Ok(StepReport { norm, stepped })
     }
 
-    /// The sum of squares of the summed gradient; not finite if an element is not. Collective.
-    fn squares(&self) -> Result<f64> {
+    /// Ends the reductions, and sums the squares of what this rank owns. Collective.
+    fn sum_gradients(&mut self) -> Result<ExactSum> {
         let mut sum = ExactSum::new();
-        for bucket in 0..self.layout.buckets.len() {
-            add_squares(self.gradients.own_sums(bucket), &mut sum);
+        let timeline = &mut self.values.timeline;
+        if self.gradients.in_blocks() {
+            let add = |_, _, sums: &[f32]| {
+                add_squares(sums, &mut sum);
+            };
+            self.gradients.finish_in_blocks(timeline, true, add)?;
+            return Ok(sum);
         }
+        self.gradients.finish(timeline)?;
+        for bucket in 0..self.layout.buckets.len() {
+            self.gradients.own_sums(bucket, |_, sums| {
+                add_squares(sums, &mut sum);
+            });
+        }
+        Ok(sum)
+    }
+
+    /// A step that sums and steps each block while it is in the cache.
+    fn step_in_one_pass(&mut self, input: &StepInput<'_>) -> Result<StepReport> {
+        let (mut sum, factor) = (ExactSum::new(), input.factor as f32);
+        // Only the times of the buckets are known apart; the pass has both in it.
+        let mut timeline = std::mem::replace(&mut self.values.timeline, Timeline::new(false));
+        let (state, values) = (&mut self.state, &mut self.values);
+        let done = self.gradients.finish_in_blocks(&mut timeline, false, |bucket, block, sums| {
+            add_squares(sums, &mut sum);
+            state.shard(values, bucket).step(block, sums, input.scalars, factor);
+        });
+        self.values.timeline = timeline;
+        done?;
+        let norm = self.agreed(&sum)?.sqrt() * input.factor;
+        self.gradients.clear();
+        if !norm.is_finite() {
+            return Err(Error::input(format!(
+                "the gradient is not finite (norm {norm}) and a step in one pass has applied it; \
+                 go back to a checkpoint, and take `folded` passes, which skip such steps"
+            )));
+        }
+        self.values.gather()?;
+        Ok(StepReport { norm, stepped: true })
+    }
+
+    /// The sum over all ranks; not finite if an element is not. Collective.
+    fn agreed(&self, sum: &ExactSum) -> Result<f64> {
         let limbs = self.communicator.all_reduce_vec(&sum.limbs(), Op::Sum)?;
         Ok(ExactSum::from_limbs(&limbs).value())
     }
 
     fn check_rules(&self, scalars: &[Scalars]) -> Result<()> {
-        let kept = self.moments.iter().filter(|moment| !moment.is_empty()).count();
+        let (kept, has_state) = self.state.kept();
         let most = scalars.iter().map(Scalars::moments).max().unwrap_or(0);
-        let has_state = self.starts.last().is_some_and(|&own| own > 0);
         if scalars.len() != self.parameters.len() || (most > kept && has_state) {
             return Err(Error::input(format!(
                 "step: {} rules with up to {most} moments for {} parameters and {kept} moments",
@@ -316,86 +405,6 @@ impl DistributedOptimizer {
             )));
         }
         Ok(())
-    }
-
-    fn step_shard(&mut self, bucket: usize, scalars: &[Scalars], factor: f32) {
-        let Shard { pieces, parameter, mut copy, moments: [m, v], gradient } =
-            self.shard(bucket, true);
-        for piece in pieces {
-            let at = piece.in_shard.clone();
-            let part = |moment: &mut [f32]| at.start.min(moment.len())..at.end.min(moment.len());
-            let (in_m, in_v) = (part(m), part(v));
-            let elements = Elements {
-                p: &mut parameter[at.clone()],
-                g: &gradient[at.clone()],
-                m: &mut m[in_m],
-                v: &mut v[in_v],
-                copy: part_of(&mut copy, &at),
-            };
-            step(&scalars[piece.parameter], factor, elements);
-        }
-    }
-
-    /// The own shard of a bucket, ready to be written; parameters keep their values if `keep`.
-    fn shard(&mut self, bucket: usize, keep: bool) -> Shard<'_> {
-        let own = self.layout.sharding(bucket).range(self.communicator.rank());
-        let state = self.starts[bucket]..self.starts[bucket + 1];
-        let first = self.pieces.partition_point(|piece| piece.bucket < bucket);
-        let last = self.pieces.partition_point(|piece| piece.bucket <= bucket);
-        let [m, v] = &mut self.moments;
-        let part =
-            |moment: &'_ Vec<f32>| state.start.min(moment.len())..state.end.min(moment.len());
-        let (in_m, in_v) = (part(m), part(v));
-        let mut copy = Copy16::None;
-        let parameter: &mut [f32] = match &mut self.values.stored {
-            Stored::F32(buckets) => buckets.own_mut(bucket, own, |old, new| {
-                if keep {
-                    new.copy_from_slice(old);
-                }
-            }),
-            Stored::Bf16(buckets) => {
-                copy = Copy16::Bf16(buckets.own_mut(bucket, own, |_, _| {}));
-                &mut self.main[state]
-            }
-            Stored::F16(buckets) => {
-                copy = Copy16::F16(buckets.own_mut(bucket, own, |_, _| {}));
-                &mut self.main[state]
-            }
-        };
-        Shard {
-            pieces: &self.pieces[first..last],
-            parameter,
-            copy,
-            moments: [&mut m[in_m], &mut v[in_v]],
-            gradient: self.gradients.own_sums(bucket),
-        }
-    }
-}
-
-/// The own shard of a bucket.
-struct Shard<'a> {
-    pieces: &'a [Piece],
-    parameter: &'a mut [f32],
-    copy: Copy16<'a>,
-    moments: [&'a mut [f32]; 2],
-    gradient: &'a [f32],
-}
-
-/// A range of the 16-bit copy.
-fn part_of<'a>(copy: &'a mut Copy16<'_>, at: &Range<usize>) -> Copy16<'a> {
-    match copy {
-        Copy16::None => Copy16::None,
-        Copy16::Bf16(copy) => Copy16::Bf16(&mut copy[at.clone()]),
-        Copy16::F16(copy) => Copy16::F16(&mut copy[at.clone()]),
-    }
-}
-
-/// Writes the 16-bit copy.
-fn round(parameter: &[f32], copy: &mut Copy16<'_>) {
-    match copy {
-        Copy16::None => {}
-        Copy16::Bf16(copy) => crate::reduce::narrow(parameter, copy),
-        Copy16::F16(copy) => crate::reduce::narrow(parameter, copy),
     }
 }
 

@@ -1,49 +1,58 @@
-//! The gradient buffer: where a backward pass writes, and how its buckets are reduce-scattered.
+//! The gradient buffer: where a backward pass writes, and when its buckets are reduce-scattered.
 //!
 //! A step has `n` micro-batches, of which each rank holds a contiguous part. They are the leaves of
 //! the canonical tree: a rank adds up the gradients of its micro-batches by the tree, as far as
 //! whole subtrees are its own, and the rest of the tree is the reduction over ranks. So the sum has
-//! the same bits however many ranks share the micro-batches.
+//! the same bits however many ranks share the micro-batches, if gradients are f32.
 //!
 //! Where every rank holds one subtree of one size (as many micro-batches on each, a power of two),
 //! a bucket is one in-place reduce_scatter that starts when its last gradient is ready, while the
 //! backward pass goes on; its readiness is known from the layout, so this holds from the first step
 //! on. Otherwise partial sums go to the owners when the backward pass is over.
 //!
+//! Where the step reads the buffers of all ranks of the node itself (`finish_in_blocks`), nothing
+//! is started: there is no link that could work meanwhile, only the same memory.
+//!
+//! 16-bit gradients: layers write a parameter's gradient in f32, and it is rounded once when it is
+//! ready. Partial sums of a rank are rounded too, so the bits depend on how many micro-batches a
+//! rank holds, and on nothing else.
+//!
 //! Memory: the buffer once, and once more for each level of the tree that waits for its other half:
-//! none for one micro-batch a rank, ⌈log₂ k⌉ for k.
+//! none for one micro-batch a rank, ⌈log₂ k⌉ for k. With 16 bits also f32 for the parameters that
+//! are being written at a time.
 
 use std::ops::Range;
 use std::time::Instant;
 
+use half::{bf16, f16};
+
+use super::distributed::Precision;
+use super::gradient_bucket::{Bucket, from_f32};
 use super::layout::Layout;
 use super::parameter::{GradientSink, Parameter};
 use super::timeline::Timeline;
+use crate::communicator::Communicator;
 use crate::communicator::contributions::{are_halves, subtrees};
-use crate::communicator::{Communicator, Pending, Storage};
-use crate::element::Op;
 use crate::error::{Error, Result};
 use crate::sharding::Sharding;
 
-/// A reduction under way.
-type Reducing = Pending<f32, Vec<f32>, Storage<f32>>;
-
-/// One bucket of the buffer.
+/// The buffer in its element type.
 #[derive(Debug)]
-struct Bucket {
-    /// Who owns which part of it.
-    sharding: Sharding,
-    /// Parameters of the current micro-batch that are not ready yet.
-    missing: usize,
-    /// Zeroed buffers that are not in use.
-    free: Vec<Storage<f32>>,
-    /// Where the current micro-batch writes.
-    current: Option<Storage<f32>>,
-    /// Sums of subtrees that wait for their other half.
-    stack: Vec<(Range<usize>, Storage<f32>)>,
-    reducing: Option<(Reducing, Instant)>,
-    /// The sum over all micro-batches, in the part that this rank owns.
-    reduced: Option<Storage<f32>>,
+enum Stored {
+    F32(Vec<Bucket<f32>>),
+    Bf16(Vec<Bucket<bf16>>),
+    F16(Vec<Bucket<f16>>),
+}
+
+/// Runs an expression on the buckets, whatever their type.
+macro_rules! on_stored {
+    ($stored:expr, $buckets:ident => $work:expr) => {
+        match $stored {
+            Stored::F32($buckets) => $work,
+            Stored::Bf16($buckets) => $work,
+            Stored::F16($buckets) => $work,
+        }
+    };
 }
 
 /// The gradients of all parameters.
@@ -52,7 +61,13 @@ pub struct Gradients {
     communicator: Communicator,
     names: Vec<String>,
     layout: Layout,
-    buckets: Vec<Bucket>,
+    stored: Stored,
+    /// Gradients in f32 that are being written, where the buffer has 16 bits.
+    wide: Vec<Option<Vec<f32>>>,
+    /// Vectors for more of them.
+    spare: Vec<Vec<f32>>,
+    /// Parameters of each bucket that are not ready in the current micro-batch.
+    missing: Vec<usize>,
     /// Parameters that are ready in the current micro-batch.
     ready: Vec<bool>,
     /// Which rank holds which micro-batches of the step.
@@ -62,26 +77,27 @@ pub struct Gradients {
     /// Whether each rank holds one subtree of one size.
     aligned: bool,
     overlap: bool,
-    /// Whether buckets are left to the fused step.
-    fused: bool,
+    in_blocks: bool,
     unused_is_zero: bool,
 }
 
 /// How gradients are gathered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GradientOptions {
+    /// How they are stored.
+    pub precision: Precision,
     /// Whether buffers lie in node-shared memory.
     pub shared: bool,
     /// Whether a bucket's reduction starts while the backward pass goes on.
     pub overlap: bool,
-    /// Whether the step reads the buffers of all ranks itself.
-    pub fused: bool,
+    /// Whether the step reads the buffers of all ranks itself, if they are shared.
+    pub in_blocks: bool,
     /// Whether a parameter that no layer used has the gradient zero.
     pub unused_is_zero: bool,
 }
 
 impl Gradients {
-    /// Buffers for at most `micro_batches` a step. Collective.
+    /// Buffers for `micro_batches` a step. Collective.
     pub(super) fn new(
         communicator: &Communicator,
         parameters: &[Parameter],
@@ -92,35 +108,40 @@ impl Gradients {
         let held = Sharding::even(micro_batches, communicator.ranks());
         // The same number on all ranks, since shared memory is allocated by all.
         let depth = (0..communicator.ranks()).map(|rank| depth(micro_batches, held.range(rank)));
-        let depth = depth.max().unwrap_or(1).max(1);
-        let mut buckets = Vec::new();
-        for (number, bucket) in layout.buckets.iter().enumerate() {
-            let n = bucket.range.len();
-            let mut free = Vec::new();
-            for _ in 0..depth {
-                free.push(match options.shared {
-                    true => Storage::Shared(communicator.shared(n)?),
-                    false => Storage::Private(vec![0.0; n]),
-                });
-            }
-            let (sharding, missing) = (layout.sharding(number), bucket.parameters.len());
-            let (stack, current, reducing, reduced) = (Vec::new(), None, None, None);
-            buckets.push(Bucket { sharding, missing, free, current, stack, reducing, reduced });
+        let (depth, shared) = (depth.max().unwrap_or(1).max(1), options.shared);
+        let numbers = 0..layout.buckets.len();
+        macro_rules! buckets {
+            () => {{
+                let sharding = |number| layout.sharding(number);
+                let make = |n| Bucket::new(communicator, n, sharding(n), depth, shared);
+                numbers.map(make).collect::<Result<Vec<_>>>()?
+            }};
         }
+        let stored = match options.precision {
+            Precision::F32 => Stored::F32(buckets!()),
+            Precision::Bf16 => Stored::Bf16(buckets!()),
+            Precision::F16 => Stored::F16(buckets!()),
+        };
         let sizes = (0..communicator.ranks()).map(|rank| subtrees(micro_batches, held.range(rank)));
         let size = held.count(0);
         let aligned = sizes.into_iter().all(|trees| matches!(&trees[..], [t] if t.len() == size));
+        let aligned = aligned && size.is_power_of_two();
+        // Blocks of 16-bit partial sums would be rounded more often than `reduce_partials` does.
+        let exact = aligned || options.precision == Precision::F32;
         Ok(Gradients {
             communicator: communicator.clone(),
             names: parameters.iter().map(|p| p.name.clone()).collect(),
+            stored,
+            wide: vec![None; parameters.len()],
+            spare: Vec::new(),
+            missing: layout.buckets.iter().map(|b| b.parameters.len()).collect(),
             layout: layout.clone(),
-            buckets,
             ready: vec![false; parameters.len()],
             next: held.range(communicator.rank()).start,
             held,
-            aligned: aligned && size.is_power_of_two(),
+            aligned,
             overlap: options.overlap,
-            fused: options.fused,
+            in_blocks: options.in_blocks && shared && exact,
             unused_is_zero: options.unused_is_zero,
         })
     }
@@ -132,11 +153,16 @@ impl Gradients {
 
     /// Whether reductions overlap with the backward pass: see the module.
     pub fn overlaps(&self) -> bool {
-        self.overlap && self.aligned && !self.fused
+        self.overlap && self.aligned && !self.in_blocks
+    }
+
+    /// Whether buckets are left to `finish_in_blocks`.
+    pub(super) fn in_blocks(&self) -> bool {
+        self.in_blocks
     }
 
     /// Ends a micro-batch: every parameter must be ready.
-    pub fn end_micro_batch(&mut self, timeline: &mut Timeline) -> Result<()> {
+    pub(super) fn end_micro_batch(&mut self, timeline: &mut Timeline) -> Result<()> {
         if let Some(unused) = self.ready.iter().position(|ready| !ready) {
             if !self.unused_is_zero {
                 let what = format!(
@@ -153,27 +179,27 @@ impl Gradients {
             }
         }
         self.ready.fill(false);
-        for (bucket, layout) in self.buckets.iter_mut().zip(&self.layout.buckets) {
-            bucket.missing = layout.parameters.len();
+        for (missing, bucket) in self.missing.iter_mut().zip(&self.layout.buckets) {
+            *missing = bucket.parameters.len();
         }
         self.next += 1;
         self.progress(timeline)
     }
 
     /// Goes on with the reductions under way.
-    pub(super) fn progress(&mut self, timeline: &mut Timeline) -> Result<()> {
-        for (number, bucket) in self.buckets.iter_mut().enumerate() {
-            if let Some((pending, _)) = &mut bucket.reducing
-                && pending.test()?
-            {
-                bucket.finish(number, timeline)?;
+    fn progress(&mut self, timeline: &mut Timeline) -> Result<()> {
+        on_stored!(&mut self.stored, buckets => {
+            for bucket in buckets {
+                if bucket.test()? == Some(true) {
+                    bucket.finish(timeline)?;
+                }
             }
-        }
+        });
         Ok(())
     }
 
-    /// Ends the reductions: every bucket has its sum where this rank owns it. Collective.
-    pub(super) fn finish(&mut self, timeline: &mut Timeline) -> Result<()> {
+    /// All micro-batches of this rank are in.
+    fn check_complete(&mut self) -> Result<()> {
         let own = self.own_micro_batches();
         if self.next != own.end {
             let what = format!(
@@ -184,108 +210,94 @@ impl Gradients {
             return Err(Error::input(what).on_rank(self.communicator.rank()));
         }
         self.next = own.start;
-        for number in 0..self.buckets.len() {
-            let start = Instant::now();
-            let bucket = &self.buckets[number];
-            if self.aligned && bucket.reducing.is_none() && bucket.reduced.is_none() {
-                self.start(number)?;
-            }
-            if self.aligned {
-                self.buckets[number].finish(number, timeline)?;
-            } else {
-                self.reduce_partials(number)?;
-                timeline.add("reduce_scatter", number, start);
-            }
-        }
         Ok(())
     }
 
-    /// The sums that this rank owns, of one bucket.
-    pub(super) fn own_sums(&self, bucket: usize) -> &[f32] {
-        let bucket = &self.buckets[bucket];
-        let own = bucket.sharding.range(self.communicator.rank());
-        bucket.reduced.as_ref().map_or(&[], |buffer| &buffer[own])
+    /// Ends the reductions: every bucket has its sum where this rank owns it. Collective.
+    pub(super) fn finish(&mut self, timeline: &mut Timeline) -> Result<()> {
+        self.check_complete()?;
+        let (c, held) = (&self.communicator, &self.held);
+        on_stored!(&mut self.stored, buckets => {
+            for (number, bucket) in buckets.iter_mut().enumerate() {
+                let start = Instant::now();
+                if !self.aligned {
+                    bucket.reduce_partials(c, held)?;
+                    timeline.add("reduce_scatter", number, start);
+                    continue;
+                }
+                if !bucket.has_started() {
+                    bucket.start(c)?;
+                }
+                bucket.finish(timeline)?;
+            }
+        });
+        Ok(())
+    }
+
+    /// Reduces all buckets from the buffers of the node's ranks, and hands the own shards to
+    /// `visit` block by block: the bucket, the range in the shard, the sums. If `keep`, they are
+    /// found in [`Gradients::own_sums`] afterwards. Collective; only where buckets are left to it.
+    pub(super) fn finish_in_blocks(
+        &mut self,
+        timeline: &mut Timeline,
+        keep: bool,
+        mut visit: impl FnMut(usize, Range<usize>, &[f32]),
+    ) -> Result<()> {
+        self.check_complete()?;
+        let (c, held) = (&self.communicator, &self.held);
+        on_stored!(&mut self.stored, buckets => {
+            for (number, bucket) in buckets.iter_mut().enumerate() {
+                let start = Instant::now();
+                bucket.reduce_in_blocks(c, held, keep, |block, sums| visit(number, block, sums))?;
+                timeline.add("reduce_scatter", number, start);
+            }
+        });
+        Ok(())
+    }
+
+    /// Bytes of the buffers, and of f32 gradients beside 16-bit ones.
+    pub(super) fn bytes(&self) -> [usize; 2] {
+        let buffers = on_stored!(&self.stored, buckets => buckets.iter().map(Bucket::bytes).sum());
+        let wide = self.wide.iter().flatten().chain(&self.spare);
+        [buffers, wide.map(|wide| wide.capacity() * size_of::<f32>()).sum()]
+    }
+
+    /// Gives the sums that this rank owns of one bucket to `visit`, block by block.
+    pub(super) fn own_sums(&self, bucket: usize, visit: impl FnMut(Range<usize>, &[f32])) {
+        let rank = self.communicator.rank();
+        on_stored!(&self.stored, buckets => buckets[bucket].own_sums(rank, visit));
     }
 
     /// Empties all buffers for the next step.
     pub(super) fn clear(&mut self) {
-        for bucket in &mut self.buckets {
-            let sums = bucket.stack.drain(..).map(|(_, buffer)| buffer);
-            let used = sums.chain(bucket.reduced.take());
-            for mut buffer in used.collect::<Vec<_>>() {
-                buffer.fill(0.0);
-                bucket.free.push(buffer);
-            }
-        }
+        on_stored!(&mut self.stored, buckets => buckets.iter_mut().for_each(Bucket::clear));
     }
 
-    /// Starts the reduction of a bucket whose micro-batches are all in.
-    fn start(&mut self, number: usize) -> Result<()> {
-        let bucket = &mut self.buckets[number];
-        let Some((_, buffer)) = bucket.stack.pop() else {
-            return Err(Error::internal(format!("bucket {number} has no gradients")));
-        };
-        let c = &self.communicator;
-        let pending = c.start_reduce_scatter_in_place(&bucket.sharding, buffer, Op::Sum)?;
-        bucket.reducing = Some((pending, Instant::now()));
-        Ok(())
+    /// The bucket of a parameter, and its elements there.
+    fn place(&self, parameter: usize) -> (usize, Range<usize>) {
+        let place = &self.layout.places[parameter];
+        let start = self.layout.buckets[place.bucket].range.start;
+        (place.bucket, place.range.start - start..place.range.end - start)
     }
 
-    /// Sends the partial sums of a bucket to the owners.
-    fn reduce_partials(&mut self, number: usize) -> Result<()> {
-        let bucket = &mut self.buckets[number];
-        let partials: Vec<Vec<f32>> = bucket.stack.iter().map(|(_, b)| b.to_vec()).collect();
-        let sums = self.communicator.reduce_scatter_partials(
-            &bucket.sharding,
-            &self.held,
-            &partials,
-            Op::Sum,
-        )?;
-        let own = bucket.sharding.range(self.communicator.rank());
-        // A rank without micro-batches has a free buffer instead.
-        let buffer = bucket.stack.pop().map(|(_, buffer)| buffer).or_else(|| bucket.free.pop());
-        let Some(mut buffer) = buffer else {
-            return Err(Error::internal(format!("bucket {number} has no buffer")));
-        };
-        buffer[own].copy_from_slice(&sums);
-        bucket.reduced = Some(buffer);
-        Ok(())
+    /// Rounds the gradient of a parameter into the buffer, if that has 16 bits.
+    fn store(&mut self, parameter: usize) {
+        let Some(wide) = self.wide[parameter].take() else { return };
+        let (number, range) = self.place(parameter);
+        on_stored!(&mut self.stored, buckets => from_f32(&wide, buckets[number].current(range)));
+        self.spare.push(wide);
     }
 
     /// The last gradient of a bucket is in: adds the micro-batch to the tree.
     fn complete(&mut self, number: usize) -> Result<()> {
         let (n, leaf) = (self.held.n(), self.next);
-        let bucket = &mut self.buckets[number];
-        // A bucket of parameters without elements was never written.
-        let current = bucket.current.take().or_else(|| bucket.free.pop());
-        let Some(current) = current else {
-            return Err(Error::internal(format!("bucket {number} has no free buffer")));
-        };
-        bucket.stack.push((leaf..leaf + 1, current));
-        while let [.., (left, _), (right, _)] = &bucket.stack[..]
-            && are_halves(n, left, right)
-        {
-            let Some((right, mut addend)) = bucket.stack.pop() else { break };
-            if let Some((left, sum)) = bucket.stack.last_mut() {
-                sum.iter_mut().zip(addend.iter()).for_each(|(sum, x)| *sum += x);
-                left.end = right.end;
-            }
-            addend.fill(0.0);
-            bucket.free.push(addend);
-        }
-        let last = leaf + 1 == self.own_micro_batches().end;
-        if last && self.overlaps() { self.start(number) } else { Ok(()) }
-    }
-}
-
-impl Bucket {
-    /// Waits for the reduction under way.
-    fn finish(&mut self, number: usize, timeline: &mut Timeline) -> Result<()> {
-        if let Some((pending, started)) = self.reducing.take() {
-            self.reduced = Some(pending.wait()?.1);
-            timeline.add("reduce_scatter", number, started);
-        }
-        Ok(())
+        let starts = self.overlaps() && leaf + 1 == self.own_micro_batches().end;
+        let c = &self.communicator;
+        on_stored!(&mut self.stored, buckets => {
+            let bucket = &mut buckets[number];
+            bucket.complete(n, leaf)?;
+            if starts { bucket.start(c) } else { Ok(()) }
+        })
     }
 }
 
@@ -308,15 +320,17 @@ fn depth(n: usize, own: Range<usize>) -> usize {
 
 impl GradientSink for Gradients {
     fn gradient(&mut self, parameter: usize) -> &mut [f32] {
-        let place = &self.layout.places[parameter];
-        let bucket = &mut self.buckets[place.bucket];
-        if bucket.current.is_none() {
-            bucket.current = bucket.free.pop();
+        let (number, range) = self.place(parameter);
+        if let Stored::F32(buckets) = &mut self.stored {
+            return buckets[number].current(range);
         }
-        let start = self.layout.buckets[place.bucket].range.start;
-        let range = place.range.start - start..place.range.end - start;
-        // There is a free buffer for each micro-batch (`depth`); without one, nothing to write to.
-        bucket.current.as_mut().map_or(&mut [], |buffer| &mut buffer[range])
+        let spare = &mut self.spare;
+        self.wide[parameter].get_or_insert_with(|| {
+            let mut wide = spare.pop().unwrap_or_default();
+            wide.clear();
+            wide.resize(range.len(), 0.0);
+            wide
+        })
     }
 
     fn ready(&mut self, parameter: usize) -> Result<()> {
@@ -325,14 +339,21 @@ impl GradientSink for Gradients {
             let what = format!("the gradient of '{name}' was ready twice in one micro-batch");
             return Err(Error::internal(what).on_rank(self.communicator.rank()));
         }
+        self.store(parameter);
         let number = self.layout.places[parameter].bucket;
-        self.buckets[number].missing -= 1;
-        if self.buckets[number].missing == 0 {
+        self.missing[number] -= 1;
+        if self.missing[number] == 0 {
             self.complete(number)?;
         }
-        // Messages between nodes move only when somebody looks.
-        let under_way = self.buckets.iter_mut().filter_map(|bucket| bucket.reducing.as_mut());
-        under_way.into_iter().next().map_or(Ok(()), |(pending, _)| pending.test().map(|_| ()))
+        // Messages between nodes move only when somebody looks; one look moves all reductions.
+        on_stored!(&mut self.stored, buckets => {
+            for bucket in buckets {
+                if bucket.test()?.is_some() {
+                    return Ok(());
+                }
+            }
+        });
+        Ok(())
     }
 }
 

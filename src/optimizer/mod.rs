@@ -7,6 +7,7 @@
 
 pub mod checkpoint;
 pub mod distributed;
+mod gradient_bucket;
 pub mod gradients;
 pub mod groups;
 pub mod hyper;
@@ -17,5 +18,6 @@ pub mod parameter;
 pub mod ranges;
 pub mod scaler;
 pub mod schedule;
+mod state;
 pub mod timeline;
 pub mod values;

@@ -1,8 +1,9 @@
 //! The parameter buffer: what the forward pass reads, and how buckets are gathered after a step.
 //!
-//! On one node the buffer exists once for all ranks (`SharedVector`: each rank writes its shard, and
-//! gathering is a synchronisation). Elsewhere each rank has its own copy; a bucket's all_gather is
-//! in place and started, and the forward pass waits for it where its first parameter is used.
+//! On one node the buffer exists once for all ranks, in two copies that take turns (`SharedVector`:
+//! each rank writes its shard, and gathering is a synchronisation). Elsewhere each rank has its own
+//! copy; a bucket's all_gather is in place and started, and the forward pass waits for it where its
+//! first parameter is used.
 //! Buckets are started from the last one, which holds the first layers.
 //!
 //! 16-bit parameters are computed with in f32, so the forward pass has an f32 copy of them, written
@@ -82,23 +83,26 @@ impl<T: Element> Buckets<T> {
         Ok(Buckets { buckets })
     }
 
-    /// The shard of this rank, to be written whole before the next gather. `before` gets what the
-    /// shard holds now.
-    pub(super) fn own_mut(
-        &mut self,
-        bucket: usize,
-        own: Range<usize>,
-        before: impl FnOnce(&[T], &mut [T]),
-    ) -> &mut [T] {
+    /// The shard of this rank, to be written whole before the next gather; before it, where its
+    /// values are now, unless it holds them itself.
+    pub(super) fn own_mut(&mut self, bucket: usize, own: Range<usize>) -> (Option<&[T]>, &mut [T]) {
         match &mut self.buckets[bucket] {
-            Bucket::Private(Some(buffer), _) => &mut buffer[own],
-            Bucket::Private(None, _) => &mut [],
+            Bucket::Private(Some(buffer), _) => (None, &mut buffer[own]),
+            Bucket::Private(None, _) => (None, &mut []),
             Bucket::Shared(vector) => {
                 let (whole, shard) = vector.split();
-                before(&whole[own], shard);
-                shard
+                (Some(&whole[own]), shard)
             }
         }
+    }
+
+    /// Bytes that this rank holds: its copy, or its part of the two copies of its node.
+    fn bytes(&self, locals: usize) -> usize {
+        let elements = |bucket: &Bucket<T>| match bucket {
+            Bucket::Private(buffer, _) => buffer.as_ref().map_or(0, Vec::capacity),
+            Bucket::Shared(vector) => (2 * vector.whole().len()).div_ceil(locals),
+        };
+        self.buckets.iter().map(elements).sum::<usize>() * size_of::<T>()
     }
 
     /// Starts to gather a bucket. Collective.
@@ -187,6 +191,13 @@ impl Values {
             Stored::Bf16(buckets) => reduce::widen(buckets.whole(number), &mut self.wide[number]),
             Stored::F16(buckets) => reduce::widen(buckets.whole(number), &mut self.wide[number]),
         }
+    }
+
+    /// Bytes of the parameters, and of their f32 copy. All have arrived (`synchronise`).
+    pub(super) fn bytes(&self) -> [usize; 2] {
+        let locals = self.communicator.topology().peers(self.communicator.rank()).len();
+        let stored = on_stored!(&self.stored, buckets => buckets.bytes(locals));
+        [stored, self.wide.iter().map(|wide| wide.capacity() * size_of::<f32>()).sum()]
     }
 
     /// The elements of a parameter as f32, whole. Waits for its bucket.

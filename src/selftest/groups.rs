@@ -1,5 +1,5 @@
-//! The calls that plan for themselves: splits, grids, agreement, unknown lengths, started calls and
-//! shared vectors.
+//! The calls that plan for themselves: splits, grids, agreement, unknown lengths, started calls,
+//! shared vectors and sums that are handed out in blocks.
 
 use crate::communicator::Communicator;
 use crate::element::Op;
@@ -15,6 +15,7 @@ pub(super) fn run(c: &Communicator) -> Result<(u64, Vec<String>)> {
     started(c, &mut found)?;
     shared_vector(c, &mut found)?;
     fused(c, &mut found)?;
+    node_blocks(c, &mut found)?;
     Ok((found.count, found.wrong))
 }
 
@@ -182,5 +183,28 @@ fn fused(c: &Communicator, found: &mut Found) -> Result<()> {
     let (mut first, mut second) = ([rank; 2], [10 * rank]);
     c.broadcast_many(&mut [&mut first, &mut second], last as usize)?;
     found.expect(first == [last; 2] && second == [10 * last], "two broadcasts as one call");
+    Ok(())
+}
+
+fn node_blocks(c: &Communicator, found: &mut Found) -> Result<()> {
+    let node = c.split_by_node()?;
+    let (rank, ranks) = (node.rank(), node.ranks());
+    let sharding = Sharding::even(5000 * ranks + 3, ranks);
+    let own = sharding.range(rank);
+    let mut buffer = node.shared::<u64>(sharding.n())?;
+    let held = Sharding::even(ranks, ranks);
+    let mut fine = true;
+    for keep in [false, true] {
+        buffer.iter_mut().enumerate().for_each(|(i, x)| *x = (i * ranks + rank) as u64);
+        let sum = |i: usize| (i * ranks * ranks + ranks * (ranks - 1) / 2) as u64;
+        let mut next = own.start;
+        node.reduce_scatter_blocks(&sharding, &held, &mut [&mut buffer], keep, |_, sums| {
+            fine &= sums.iter().zip(next..).all(|(&x, i)| x == sum(i));
+            next += sums.len();
+        })?;
+        let kept = |i: usize| if keep { sum(i) } else { (i * ranks + rank) as u64 };
+        fine &= next == own.end && own.clone().all(|i| buffer[i] == kept(i));
+    }
+    found.expect(fine, "sums in blocks from the buffers of the node");
     Ok(())
 }

@@ -191,6 +191,11 @@ impl<T: Element> SharedBuffer<T> {
         Sink { data: &mut self.as_mut_slice()[range], located }
     }
 
+    /// Where the own elements start.
+    pub(in crate::transport) fn at(&mut self) -> NonNull<u8> {
+        self.at
+    }
+
     /// The key of the segment and the byte offset of element `start` in the rank's part.
     pub(crate) fn locate(&self, start: usize) -> Located {
         Located { key: self.registered.key, offset: start * size_of::<T>() }
