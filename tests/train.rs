@@ -134,7 +134,7 @@ fn a_plan_and_a_timeline_are_written() {
 fn wrong_configurations_end_with_code_2_and_one_line() {
     for (from, to, expected) in [
         ("layers = 2", "layrs = 2", "config.toml line 3: unknown field `layrs`"),
-        ("examples = 2", "exemples = 2", "config.toml line 11"),
+        ("examples = 2", "exemples = 2", "config.toml line 12"),
         ("heads = 2", "heads = 3", "width 16 is no multiple of heads 3"),
         ("text.txt", "missing.txt", "missing.txt"),
         ("context = 16", "context = 4000", "give more text or a shorter context"),

@@ -20,8 +20,8 @@ use crate::report::tear_sheet;
 /// Study the factors of a panel: rank IC, quantiles, composites, portfolios.
 ///
 /// PANEL is a table with one row for each date and asset (Parquet, or CSV, also packed with gzip or
-/// zstd), a folder or pattern of such files, a folder of date × asset matrices (.npy or Parquet), or
-/// synthetic:assets=500,dates=500,factors=8,seed=1. OUTPUT gets tables, summary.json and
+/// zstd), a folder or pattern of such files, a folder of date × asset matrices (.npy or Parquet),
+/// or synthetic:assets=500,dates=500,factors=8,seed=1. OUTPUT gets tables, summary.json and
 /// tear_sheet.html. The results have the same bits on any number of ranks.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]

@@ -237,7 +237,7 @@ fn show(line: &StepLine) {
 
 fn say(summary: &TrainSummary, hidden: Option<f64>) {
     println!(
-        "{} parameters, {} steps, {:.0} tokens/s, parameters {}",
+        "{} parameters, {} steps, {:.0} tokens or samples a second, bits of the parameters {}",
         summary.parameters, summary.steps, summary.tokens_per_second, summary.parameters_hash
     );
     for measure in &summary.evaluation {

@@ -1,8 +1,8 @@
 //! Stepwise choice of factors.
 //!
 //! Each step takes the factor whose coefficients say most beyond those already chosen: its series
-//! is regressed on theirs, c = a + Σ b_j c_j + e, and the t statistic of a is its score (the plain t
-//! of the mean in the first step). A factor enters if abs t reaches `minimum_t` and its mean
+//! is regressed on theirs, c = a + Σ b_j c_j + e, and the t statistic of a is its score (the plain
+//! t of the mean in the first step). A factor enters if abs t reaches `minimum_t` and its mean
 //! correlation with every chosen one stays within `maximum_correlation`; the choice ends when none
 //! does. All of it reads the gathered table, so nothing is exchanged and all ranks choose alike.
 //! Ties go to the earlier factor.

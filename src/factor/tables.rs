@@ -1,5 +1,5 @@
-//! The tables of a study as CSV: a head, one row a line, dates as YYYY-MM-DD, missing numbers empty,
-//! and numbers that read back to the same bits.
+//! The tables of a study as CSV: a head, one row a line, dates as YYYY-MM-DD, missing numbers
+//! empty, and numbers that read back to the same bits.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

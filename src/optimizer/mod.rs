@@ -3,7 +3,8 @@
 //!
 //! `hyper`, `schedule`, `scaler` and `groups` are what a user configures: scalars only, in f64, the
 //! same on every rank. The loops over elements are `reduce::step` and `reduce::squares`. `layout`
-//! and `ranges` say what lies where, `gradients` and `values` are the buffers, `distributed` drives.
+//! and `ranges` say what lies where, `gradients` and `values` are the buffers, `distributed`
+//! drives.
 
 pub mod checkpoint;
 pub mod distributed;

@@ -1,8 +1,8 @@
 //! The tear sheet of a factor study: one self-contained page, in English or Chinese.
 //!
 //! For every factor: coefficients by date with their moving average, their distribution (histogram
-//! and Q–Q plot), the monthly heat map, returns by quantile, the cumulative spread and its drawdown,
-//! turnover; and for all together the summary, correlations and portfolios.
+//! and Q–Q plot), the monthly heat map, returns by quantile, the cumulative spread and its
+//! drawdown, turnover; and for all together the summary, correlations and portfolios.
 
 use std::fmt::Write as _;
 
@@ -89,7 +89,8 @@ fn summary(results: &Results) -> String {
     let Some(first) = lines.first() else { return String::new() };
     let heads = columns(first).map(|(name, _)| format!("<th>{name}</th>")).concat();
     let mut text = format!(
-        "<div class=\"table\"><table><tr><th>factor</th><th>horizon</th><th>dates</th>{heads}</tr>\n"
+        "<div class=\"table\"><table><tr><th>factor</th><th>horizon</th><th>dates</th>{heads}\
+         </tr>\n"
     );
     for line in &lines {
         let cells = columns(line).map(|(_, x)| format!("<td>{}</td>", number(x))).concat();
