@@ -101,7 +101,8 @@ fn wrong_options_say_what_is_allowed() {
         (&["selftest", "--colour"], "unexpected argument '--colour' found"),
         (
             &["rank"],
-            "unrecognized subcommand 'rank'; choose one of bench, tune, plan, selftest, pager",
+            "unrecognized subcommand 'rank'; choose one of bench, tune, plan, selftest, graph, \
+             pagerank, hits, train, factor",
         ),
         (&["plan", "draw"], "unrecognized subcommand 'draw'; choose one of show, check, cost, why"),
         (&["pagerank"], "required arguments were not provided: <GRAPH>; see rankwise --help"),
@@ -128,9 +129,9 @@ fn wrong_options_say_what_is_allowed() {
     }
     let end = run(&[]);
     assert_eq!((end.code, end.lines.len()), (2, 1), "{end:#?}");
-    assert!(
-        end.lines[0].contains("a command is needed: bench, tune, plan, selftest, pagerank; see")
-    );
+    assert!(end.lines[0].contains(
+        "a command is needed: bench, tune, plan, selftest, graph, pagerank, hits, train, factor"
+    ));
 }
 
 #[test]

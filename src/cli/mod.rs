@@ -92,8 +92,8 @@ enum Command {
     #[command(subcommand)]
     Graph(graph::GraphCommand),
     Pagerank(pagerank::Pagerank),
-    Train(train::Train),
     Hits(hits::Hits),
+    Train(train::Train),
     Factor(factor::Factor),
     /// Fail on purpose
     #[command(hide = true)]

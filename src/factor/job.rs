@@ -19,6 +19,7 @@ use super::screening;
 use super::study::{self, Study, StudyOptions};
 use super::technical::technical_factors;
 use crate::communicator::Communicator;
+use crate::element::Op;
 use crate::error::{Error, Result};
 
 /// One line of the summary; the field names are JSON keys and heads of columns.
@@ -308,8 +309,10 @@ fn composites(config: &Config, study: &Study, panel: &Panel) -> Result<Vec<Facto
 
 fn portfolios(comm: &Communicator, config: &Config, panel: &Panel) -> Result<Vec<Tested>> {
     let options = &config.portfolio;
+    // A rank without dates has no prices of a panel that has them.
     let held = panel.price.len() == panel.own_dates().len() * panel.assets.len();
-    if !options.enabled || !comm.agree(Ok(held))? {
+    let all = comm.all_reduce_vec(&[u64::from(held)], Op::Min)?[0] == 1;
+    if !options.enabled || !all {
         return Ok(Vec::new());
     }
     let names: Vec<String> = panel.factors.iter().map(|f| f.name.clone()).collect();

@@ -90,5 +90,5 @@ fn what_the_panel_lacks_is_named_on_all_ranks() {
     assert!(lacking(|_| {}, &options).contains("no industry 'i9'"));
     options.universe.industries.clear();
     options.universe.exclude_flagged = true;
-    assert!(lacking(|_| {}, &options).contains("no flags"));
+    assert!(lacking(|_| {}, &options).contains("no flag"));
 }

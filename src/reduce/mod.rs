@@ -6,10 +6,10 @@
 //! `kernels` holds the loops, each compiled for AVX-512, AVX2 and the plain target and chosen at
 //! run time; the tree is the same in all of them, so the bits are too.
 //! `exact` holds order-independent sums; `gather` holds row sums of sparse matrices, on the vectors
-//! of `vector16`, and `blocked` the same for tables beyond the caches. `step` holds the element-wise
-//! steps of optimizers; `squares` what a step needs to know of its gradients first: their norm and
-//! whether they are finite. `matrix` holds matrix products; `simd` runs other loops on wide
-//! vectors.
+//! of `vector16`, and `blocked` the same for tables beyond the caches. `step` holds the
+//! element-wise steps of optimizers; `squares` what a step needs to know of its gradients first:
+//! their norm and whether they are finite. `matrix` holds matrix products; `simd` runs other loops
+//! on wide vectors.
 
 #![allow(unsafe_code)] // raw slices of several ranks meet here; see `ReduceFn`
 
