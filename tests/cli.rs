@@ -101,7 +101,7 @@ fn wrong_options_say_what_is_allowed() {
         (&["selftest", "--colour"], "unexpected argument '--colour' found"),
         (
             &["rank"],
-            "unrecognized subcommand 'rank'; choose one of bench, tune, plan, selftest, pager",
+            "unrecognized subcommand 'rank'; choose one of bench, tune, plan, selftest, graph,",
         ),
         (&["plan", "draw"], "unrecognized subcommand 'draw'; choose one of show, check, cost, why"),
         (&["pagerank"], "required arguments were not provided: <GRAPH>; see rankwise --help"),

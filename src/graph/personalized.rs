@@ -2,7 +2,8 @@
 //!
 //! Each source has a vector of its own: teleports, and the rank of dangling nodes where that
 //! follows them, go to the source alone. Eight vectors are iterated together, interleaved, so that
-//! each edge is read once for eight and its gather is one cache line (see `reduce::gather`). Vectors stop one
+//! each edge is read once for eight and its gather is one cache line (see `reduce::gather`).
+//! Vectors stop one
 //! by one, each by the rule of a single run, and each has the bits of a single run with this source
 //! as personalization: rows, blocks of sums and their order are the same.
 //!

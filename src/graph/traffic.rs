@@ -1,7 +1,8 @@
 //! The bytes that the vectors of an iteration take between ranks.
 //!
 //! Counted from who owns what: an all-gather gives each rank the shards of all others, and no way
-//! to do it moves less. Within a node the shards are read in place, so only what passes between nodes
+//! to do it moves less. Within a node the shards are read in place, so only what passes between
+//! nodes
 //! is sent. The sums of an iteration (0.6 KB a rank) are not counted.
 
 use serde::Serialize;

@@ -2,7 +2,8 @@
 //!
 //! A list is written as its length; the number of an earlier list, counted backwards, some
 //! stretches of which it takes over; stretches of consecutive nodes; and the gaps between the rest.
-//! A list may refer to one that refers to another, so decoding from the middle first follows such chains.
+//! A list may refer to one that refers to another, so decoding from the middle first follows such
+//! chains.
 //!
 //! Cost: about 5 ns an edge, and the memory of the last `window` lists.
 
