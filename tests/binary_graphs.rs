@@ -120,6 +120,15 @@ fn text_is_the_same_on_any_ranks_and_has_the_ranks_of_its_source() {
             assert_eq!(ranks_of(3, &job(&output, options)), expected, "{ending}");
         }
     }
+    // A binary graph that is ordered by degree gives the same text as its source.
+    let (binary, back) = (folder.path().join("o.rwg"), folder.path().join("o.tsv"));
+    let weighted = PartitionOptions { weighted: true, ..PartitionOptions::default() };
+    let ordered = PartitionOptions { relabel: Relabel::Always, ..weighted };
+    convert_on(2, &input(&graph, ordered), &binary).unwrap();
+    convert_on(3, &input(&binary, weighted), &back).unwrap();
+    let direct = folder.path().join("d.tsv");
+    convert_on(1, &input(&graph, weighted), &direct).unwrap();
+    assert!(std::fs::read(&back).unwrap() == std::fs::read(&direct).unwrap());
     // All nodes of a generated graph are in a matrix, those with edges in a list.
     let (matrix, list) = (folder.path().join("k.mtx.gz"), folder.path().join("k.txt"));
     let kron = input(Path::new("kron:7:3:1"), PartitionOptions::default());

@@ -120,7 +120,7 @@ fn print(session: Session<'_>, summary: &ConvertSummary, output: &std::path::Pat
 
 impl Info {
     fn run(&self, session: Session<'_>) -> Result<()> {
-        let input = self.input.input(Relabel::Never);
+        let input = self.input.input(Relabel::Auto);
         let work = || describe(session.communicator, &input, &self.parts);
         let Some(info) = progress::shown(session, work)? else {
             return Ok(());

@@ -74,10 +74,13 @@ pub fn convert(comm: &Communicator, input: &GraphInput, output: &Path) -> Result
     let format = comm.agree(check(input, output))?;
     let mut input = input.clone();
     if format != GraphFormat::Binary {
-        // Text is written in the order of the ids.
-        input.options.relabel = Relabel::Never;
+        // A file that is ordered by degree can be given back in the order of the ids.
+        input.options.relabel = Relabel::Auto;
     }
-    let whole = whole(comm, &input)?;
+    let whole = whole(comm, &input)?.map(|whole| match format {
+        GraphFormat::Binary => whole,
+        _ => whole.in_order_of_ids(),
+    });
     let written = comm.agree(match &whole {
         Some(whole) => export::write(output, whole).map(Some),
         None => Ok(None),

@@ -91,6 +91,34 @@ impl Whole {
         }))
     }
 
+    /// The same graph with every node at the place of its index: rows again in canonical order.
+    pub fn in_order_of_ids(self) -> Whole {
+        let Some(order) = &self.order else {
+            return self;
+        };
+        let mut offsets = vec![0u64];
+        let (mut sources, mut weights) = (Vec::new(), Vec::new());
+        let (mut out_degrees, mut out_weights) = (Vec::new(), Vec::new());
+        let mut row: Vec<(u32, f64)> = Vec::new();
+        for &place in &order.place_of {
+            let edges = self.row(place as usize);
+            row.clear();
+            row.extend(edges.map(|edge| {
+                let node = order.node_at[self.sources[edge] as usize];
+                (node, self.weights.get(edge).copied().unwrap_or(1.0))
+            }));
+            row.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+            sources.extend(row.iter().map(|edge| edge.0));
+            if self.weighted {
+                weights.extend(row.iter().map(|edge| edge.1));
+            }
+            offsets.push(sources.len() as u64);
+            out_degrees.push(self.out_degrees[place as usize]);
+            out_weights.push(self.out_weights[place as usize]);
+        }
+        Whole { order: None, offsets, sources, weights, out_degrees, out_weights, ..self }
+    }
+
     /// The number of nodes.
     pub fn nodes(&self) -> usize {
         self.offsets.len() - 1
