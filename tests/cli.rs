@@ -101,12 +101,8 @@ fn wrong_options_say_what_is_allowed() {
         (&["selftest", "--colour"], "unexpected argument '--colour' found"),
         (
             &["rank"],
-<<<<<<< HEAD
             "unrecognized subcommand 'rank'; choose one of bench, tune, plan, selftest, graph, \
              pagerank, hits, train, factor",
-=======
-            "unrecognized subcommand 'rank'; choose one of bench, tune, plan, selftest, graph,",
->>>>>>> graph
         ),
         (&["plan", "draw"], "unrecognized subcommand 'draw'; choose one of show, check, cost, why"),
         (&["pagerank"], "required arguments were not provided: <GRAPH>; see rankwise --help"),

@@ -3,16 +3,10 @@
 //! Each source has a vector of its own: teleports, and the rank of dangling nodes where that
 //! follows them, go to the source alone. Eight vectors are iterated together, interleaved, so that
 //! each edge is read once for eight and its gather is one cache line (see `reduce::gather`).
-<<<<<<< HEAD
 //! Vectors stop one by one, each by the rule of a single run, and each has the bits of a single run
 //! with this source as personalization: rows, blocks of sums and their order are the same. (Not for
 //! graphs so large that a single run sums by blocks of sources, see `reduce::blocked`: those differ
 //! in the last bits.)
-=======
-//! Vectors stop one
-//! by one, each by the rule of a single run, and each has the bits of a single run with this source
-//! as personalization: rows, blocks of sums and their order are the same.
->>>>>>> graph
 //!
 //! # Cost
 //! 128 bytes a node in contributions and 64 in ranks, whatever the number of sources. A block of

@@ -2,12 +2,7 @@
 //!
 //! Counted from who owns what: an all-gather gives each rank the shards of all others, and no way
 //! to do it moves less. Within a node the shards are read in place, so only what passes between
-<<<<<<< HEAD
 //! nodes is sent. The sums of an iteration (0.6 KB a rank) are not counted.
-=======
-//! nodes
-//! is sent. The sums of an iteration (0.6 KB a rank) are not counted.
->>>>>>> graph
 
 use serde::Serialize;
 
