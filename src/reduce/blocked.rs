@@ -11,7 +11,7 @@
 //!
 //! Entries of a block and window lie in steps: the first entries of all rows, then the second ones,
 //! and so on. So neighbours in the list belong to different rows, and their additions do not wait
-//! for each other. A row with [`LONG`] entries or more in a block is summed by vector gathers
+//! for each other. A row with 64 entries or more in a block is summed by vector gathers
 //! instead, in the way of `gather` for rows that lie along.
 //!
 //! # The same bits everywhere
