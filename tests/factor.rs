@@ -91,6 +91,10 @@ fn a_study_has_the_same_bits_on_any_ranks_and_from_any_source() {
     let file = file.to_string_lossy().into_owned();
     let found = results(factor(2, &file, other.path(), &[]), other.path());
     assert_eq!(found.0, *document, "from Parquet");
+    if !cfg!(feature = "mpi") {
+        println!("skipped under mpirun: built without MPI");
+        return;
+    }
     if let Some(program) = support::missing(&["mpirun"]) {
         println!("skipped under mpirun: there is no {program}");
         return;
