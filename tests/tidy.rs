@@ -14,9 +14,9 @@ use std::{fs, path::Path, process::Command};
 /// `element`, which Rust places at the root of the crate.
 const LAYERS: [&[&str]; 8] = [
     &["error", "element", "with_element_type", "sharding", "topology", "files"],
-    &["plan"],
+    &["plan", "reduce"],
     &["transport"],
-    &["executor", "reduce", "control", "signature"],
+    &["executor", "control", "signature"],
     &["select"],
     &["communicator", "launch", "measure", "selftest"],
     &["optimizer", "train", "graph", "factor"],

@@ -149,7 +149,11 @@ impl Communicator {
             signature: Signature::new(&call.problem, call.dtype, call.op, native.name()),
             name: format!("{}/{}", call.problem.collective.name(), native.name()),
             element_bytes: call.dtype.bytes(),
-            combine: Combine { kernel: reduce::kernel(call.dtype, Op::Sum), divisor: 1.0 },
+            combine: Combine {
+                kernel: reduce::kernel(call.dtype, Op::Sum),
+                divisor: 1.0,
+                streams: false,
+            },
             reads_peers: [false; 2],
             peer_bytes: vec![[0; 2]; locals],
         })

@@ -38,8 +38,8 @@ use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::executor::{Context, LANES, Prepared};
 use crate::plan::{Collective, Problem, check};
-use crate::reduce;
-use crate::select::{Chosen, Order, Table};
+use crate::reduce::{self, streaming};
+use crate::select::{self, Chosen, Order, Table};
 use crate::sharding::Sharding;
 use crate::signature::{self, Signature};
 use crate::topology::Topology;
@@ -318,6 +318,8 @@ impl Communicator {
         let rides = private && Prepared::can_ride(&plan, bytes);
         let meets = plan.rounds.iter().any(|round| round.meet);
         let shows_scratch = plan.scratch > 0 && meets && !rides;
+        let streams =
+            streaming::pays(select::bytes_of(problem, call.dtype), context.lane().locals());
         let prepared = Prepared {
             plan,
             shows_scratch,
@@ -326,7 +328,7 @@ impl Communicator {
             signature: Signature::new(problem, call.dtype, call.op, row.name),
             name: format!("{}/{}", problem.collective.name(), row.name),
             element_bytes: bytes,
-            combine: Combine { kernel: reduce::kernel(call.dtype, op), divisor },
+            combine: Combine { kernel: reduce::kernel(call.dtype, op), divisor, streams },
             reads_peers,
             peer_bytes: peer_bytes.collect(),
         };

@@ -9,7 +9,7 @@
 //! of `vector16`, and `blocked` the same for tables beyond the caches. `step` holds the
 //! element-wise steps of optimizers; `squares` what a step needs to know of its gradients first:
 //! their norm and whether they are finite. `matrix` holds matrix products; `simd` runs other loops
-//! on wide vectors.
+//! on wide vectors; `streaming` writes results past the caches.
 
 #![allow(unsafe_code)] // raw slices of several ranks meet here; see `ReduceFn`
 
@@ -21,6 +21,7 @@ pub mod matrix;
 pub mod simd;
 pub mod squares;
 pub mod step;
+pub mod streaming;
 mod vector16;
 
 use crate::element::{DType, Element, Op};

@@ -14,18 +14,18 @@ use super::{Direction, Message, Posted, Tag, Transport};
 use crate::error::Result;
 use crate::plan::check::Checked;
 use crate::plan::{Buffer, Slice, Step};
+use crate::reduce::{ReduceFn, streaming};
 use crate::topology::Topology;
-
-/// A reduction over raw memory; the contract is that of `reduce::ReduceFn`, which it is.
-pub type Kernel = unsafe fn(sources: &[*const u8], into: *mut u8, n: usize, divisor: f64);
 
 /// How elements are combined.
 #[derive(Clone, Copy, Debug)]
 pub struct Combine {
     /// The reduction kernel of the element type and operator.
-    pub kernel: Kernel,
+    pub kernel: ReduceFn,
     /// What the last reduction divides by; 1 unless the operator is the average.
     pub divisor: f64,
+    /// Whether results go past the caches (see [`streaming`]).
+    pub streams: bool,
 }
 
 /// Bytes from a start, without a lifetime; the frame's lifetime stands for it.
@@ -170,8 +170,12 @@ impl Frame {
         for step in &plan.rounds[round].steps {
             match step {
                 Step::Send { .. } | Step::Receive { .. } => {}
-                Step::Copy { from, into } => self.copy(self.local, *from, *into),
-                Step::Pull { peer, from, into } => self.copy(topology.local(*peer), *from, *into),
+                Step::Copy { from, into } => {
+                    self.copy(self.local, *from, *into, combine.streams);
+                }
+                Step::Pull { peer, from, into } => {
+                    self.copy(topology.local(*peer), *from, *into, combine.streams);
+                }
                 Step::Reduce { sources, into, last } => {
                     let mut pointers = std::mem::take(&mut self.sources);
                     pointers.clear();
@@ -183,21 +187,41 @@ impl Frame {
                     // SAFETY: `at` compared all ranges with their buffers; `Checked` says that
                     // `into` overlaps no operand except one exactly, and that no rank writes any
                     // of this in this epoch; the kernel is that of the elements' type.
-                    unsafe { (combine.kernel)(&pointers, at, into.len, divisor) };
+                    unsafe {
+                        let apart = !pointers.contains(&at.cast_const());
+                        if combine.streams && apart && into.buffer == Buffer::Output {
+                            let bytes = self.element_bytes;
+                            let sources = &mut pointers;
+                            streaming::reduce(
+                                combine.kernel,
+                                sources,
+                                at,
+                                into.len,
+                                bytes,
+                                divisor,
+                            );
+                        } else {
+                            (combine.kernel)(&pointers, at, into.len, divisor);
+                        }
+                    }
                     self.sources = pointers;
                 }
             }
         }
     }
 
-    fn copy(&self, local: usize, from: Slice, into: Slice) {
+    fn copy(&self, local: usize, from: Slice, into: Slice, streams: bool) {
         debug_assert_eq!(from.len, into.len);
         let (source, target) = (self.at(local, from), self.at(self.local, into));
         if source == target {
             return; // in place: the elements are there already
         }
+        let bytes = from.len * self.element_bytes;
+        // What goes to the workspace is read by peers at once.
+        let streams = streams && into.buffer == Buffer::Output;
+        let copy = if streams { streaming::copy } else { std::ptr::copy_nonoverlapping };
         // SAFETY: both ranges lie in their buffers (`at`) and `Checked` says they are disjoint.
-        unsafe { std::ptr::copy_nonoverlapping(source, target, from.len * self.element_bytes) };
+        unsafe { copy(source, target, bytes) };
     }
 
     /// Starts the messages of a round. False if it has none.

@@ -8,9 +8,9 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::frame::Kernel;
 use super::memory::{Located, Registered, Registry, SharedBuffer};
 use crate::element::Element;
+use crate::reduce::ReduceFn;
 
 /// How parts are combined.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,7 +49,7 @@ pub(crate) struct NodeReduce<T: Element> {
     kept: Option<*mut u8>,
     n: usize,
     own: Range<usize>,
-    kernel: Kernel,
+    kernel: ReduceFn,
     /// The sums of a block, and a block for each level of the tree.
     blocks: Vec<Vec<T>>,
     pointers: Vec<*const u8>,
@@ -73,7 +73,7 @@ impl<T: Element> NodeReduce<T> {
         parts: &[PartAt],
         keep: Option<&mut SharedBuffer<T>>,
         (n, own): (usize, Range<usize>),
-        kernel: Kernel,
+        kernel: ReduceFn,
         tree: &Tree,
     ) -> Option<Self> {
         assert!(own.start <= own.end && own.end <= n);
