@@ -104,3 +104,35 @@ fn the_lab_is_two_hosts_and_leaves_nothing_behind() {
     assert!(!folder.exists(), "{} is still there", folder.display());
     assert!(inits.iter().all(|process| !process.exists()), "a process of the lab still runs");
 }
+
+/// Two hosts on a slow link: the reduction of a bucket goes on during the backward pass and the
+/// gathering during the next forward pass, which a timeline shows; the result is the same without.
+#[test]
+fn training_hides_its_communication_behind_computation_on_a_slow_link() {
+    let lab = lab_or_skip!(2);
+    for node in ["0", "1"] {
+        stdout_of(lab.netlab(30).args(["rate", node, "200"]));
+    }
+    let folder = lab.folder.path();
+    let config = folder.join("config.toml");
+    let text = "owner computes its shard and shares the sum. ".repeat(200);
+    std::fs::write(folder.join("text.txt"), text).expect("a text");
+    let settings = "[model]\nkind = \"gpt\"\nlayers = 4\nwidth = 64\nheads = 4\ncontext = 64\n\
+                    [data]\ntext = [\"text.txt\"]\n\
+                    [training]\nsteps = 10\nmicro_batches = 4\nevaluate_examples = 4\n\
+                    [schedule]\nlr = 1e-3\n[buffers]\nbucket_elements = 20000\n";
+    std::fs::write(&config, settings).expect("a configuration");
+    let train = |more: &[&str]| -> serde_json::Value {
+        let mut run = lab.netlab(240);
+        run.args(["run", "2", RANKWISE, "train", "--json", "--record"]);
+        run.arg(folder.join("trace.json")).arg(&config).args(more);
+        serde_json::from_str(&stdout_of(&mut run)).expect("a summary")
+    };
+    let (overlapped, one_after_the_other) = (train(&[]), train(&["--no-overlap"]));
+    assert_eq!(overlapped["parameters_hash"], one_after_the_other["parameters_hash"]);
+    let hidden = |summary: &serde_json::Value| summary["communication_hidden"].as_f64();
+    assert_eq!(hidden(&one_after_the_other), Some(0.0));
+    let share = hidden(&overlapped).expect("a share");
+    println!("{:.0} % of the communication hidden", share * 100.0);
+    assert!(share > 0.4, "{share}: on this link, most of the communication fits the computation");
+}

@@ -47,14 +47,60 @@ impl Bar {
     }
 }
 
+/// Whether anyone would see a bar.
+fn is_seen(session: Session<'_>) -> bool {
+    session.speaks_to_people() && !session.output.quiet && std::io::stderr().is_terminal()
+}
+
 /// Does `work`, with a bar where someone sees it.
 pub(super) fn shown<T>(session: Session<'_>, work: impl FnOnce() -> T) -> T {
-    let seen = session.speaks_to_people() && !session.output.quiet;
-    if !seen || !std::io::stderr().is_terminal() {
+    if !is_seen(session) {
         return work();
     }
     let bar = Rc::new(Bar(RefCell::new(None)));
     let result = watch(Some(bar.clone()), work);
     bar.clear();
     result
+}
+
+/// A bar over the steps of a run, with what the last one said.
+pub(super) struct StepBar(Option<ProgressBar>);
+
+impl StepBar {
+    /// A bar of so many steps, where someone sees it.
+    pub(super) fn new(session: Session<'_>, steps: u64) -> Self {
+        StepBar(is_seen(session).then(|| {
+            let target = ProgressDrawTarget::stderr_with_hz(FEWEST_PER_SECOND);
+            let bar = ProgressBar::with_draw_target(Some(steps), target);
+            if let Ok(style) = ProgressStyle::with_template("[{bar:30}] {pos}/{len} ({eta}) {msg}")
+            {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar
+        }))
+    }
+
+    /// `step` is done.
+    pub(super) fn show(&self, step: u64, message: impl FnOnce() -> String) {
+        if let Some(bar) = &self.0 {
+            bar.set_position(step);
+            bar.set_message(message());
+        }
+    }
+
+    /// Prints lines above the bar.
+    pub(super) fn above(&self, print: impl FnOnce()) {
+        match &self.0 {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+}
+
+impl Drop for StepBar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
 }

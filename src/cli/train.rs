@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::Session;
+use super::progress::StepBar;
 use crate::communicator::Communicator;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::optimizer::distributed::Options;
 use crate::optimizer::layout::Layout;
 use crate::optimizer::ranges::RangeMaps;
 use crate::optimizer::timeline::{Event, hidden_share};
@@ -33,6 +33,9 @@ pub(super) struct Train {
     /// Train for N steps instead of those of the configuration
     #[arg(long, value_name = "N")]
     steps: Option<u64>,
+    /// Communicate after the backward pass and before the next forward pass, not meanwhile
+    #[arg(long)]
+    no_overlap: bool,
     /// Print where parameters lie in buffers, buckets and shards, and stop
     #[arg(long)]
     plan: bool,
@@ -63,6 +66,7 @@ impl Train {
         if let Some(steps) = self.steps {
             config.training.steps = steps;
         }
+        config.buffers.overlap &= !self.no_overlap;
         let made = task(&config, rayon::current_num_threads());
         let mut task = c.agree(made).map_err(whole_job)?;
         if self.plan {
@@ -74,15 +78,15 @@ impl Train {
         let options = RunOptions { resume: self.resume, record: self.record.is_some() };
         let mut watcher = Watcher::new(session, &config)?;
         let mut observe = |seen: Seen<'_>| watcher.see(seen);
-        let (summary, events) = run(c, &config, &mut *task, options, &mut observe)?;
-        let hidden = match &self.record {
-            Some(path) => Some(self.write_trace(c, path, &events)?),
-            None => None,
-        };
+        let (mut summary, events) = run(c, &config, &mut *task, options, &mut observe)?;
+        if let Some(path) = &self.record {
+            summary.communication_hidden = Some(self.write_trace(c, path, &events)?);
+        }
+        watcher.bar = None;
         let written = if session.speaks() { watcher.finish(&summary) } else { Ok(()) };
         c.agree(written)?;
         if session.speaks_to_people() {
-            say(&summary, hidden);
+            say(&summary);
         }
         session.print_json(&summary)
     }
@@ -139,8 +143,8 @@ fn plan(
     parameters: &[crate::optimizer::parameter::Parameter],
 ) -> Result<()> {
     let ranks = session.communicator.ranks();
-    let (overlap, bucket_elements) = (config.buffers.overlap, config.buffers.bucket_elements);
-    let most = Options { overlap, bucket_elements, ..Options::default() }.bucket_limit(ranks);
+    let options = config.buffers.options(config.optimizer.moments(), false);
+    let most = options.bucket_limit(ranks);
     let maps = RangeMaps::new(parameters, &Layout::new(parameters, ranks, most));
     if session.speaks_to_people() {
         print!("{maps}");
@@ -153,6 +157,7 @@ struct Watcher<'a> {
     session: Session<'a>,
     folder: Option<PathBuf>,
     log: Option<Log>,
+    bar: Option<StepBar>,
     resumed: u64,
     lines: Vec<StepLine>,
 }
@@ -168,7 +173,8 @@ impl<'a> Watcher<'a> {
             None => Ok(()),
         };
         session.communicator.agree(start()).map_err(whole_job)?;
-        Ok(Watcher { session, folder, log: None, resumed: 0, lines: Vec::new() })
+        let bar = Some(StepBar::new(session, config.training.steps));
+        Ok(Watcher { session, folder, log: None, bar, resumed: 0, lines: Vec::new() })
     }
 
     fn see(&mut self, seen: Seen<'_>) -> Result<()> {
@@ -176,22 +182,20 @@ impl<'a> Watcher<'a> {
             return Ok(());
         }
         let shows = self.session.speaks_to_people() && !self.session.output.quiet;
+        let say = |print: &dyn Fn()| match &self.bar {
+            Some(bar) if shows => bar.above(print),
+            _ => {}
+        };
         match seen {
             Seen::Resumed(step) => {
                 self.resumed = step;
-                if shows {
-                    println!("going on after step {step}");
-                }
+                say(&|| println!("going on after step {step}"));
             }
-            Seen::Warning(text) => {
-                if shows {
-                    println!("warning: {text}");
-                }
-            }
+            Seen::Warning(text) => say(&|| println!("warning: {text}")),
+            Seen::Passed(line) => self.advance(line),
             Seen::Step(line) => {
-                if shows {
-                    show(line);
-                }
+                say(&|| println!("{}", text_of(line)));
+                self.advance(line);
                 if let Some(folder) = &self.folder
                     && self.log.is_none()
                 {
@@ -204,6 +208,12 @@ impl<'a> Watcher<'a> {
             }
         }
         Ok(())
+    }
+
+    fn advance(&self, line: &StepLine) {
+        if let Some(bar) = &self.bar {
+            bar.show(line.step, || numbers_of(line));
+        }
     }
 
     /// Writes the page, the summary, and the manifest last.
@@ -221,21 +231,25 @@ impl<'a> Watcher<'a> {
     }
 }
 
-fn show(line: &StepLine) {
-    let mut text = format!(
-        "step {:>6}  loss {:.4}  lr {:.2e}  gradient {:.3}  {:.0}/s",
-        line.step, line.loss, line.lr, line.gradient_norm, line.units_per_second
-    );
+fn numbers_of(line: &StepLine) -> String {
+    format!(
+        "loss {:.4}  lr {:.2e}  gradient {:.3}  {:.0}/s",
+        line.loss, line.lr, line.gradient_norm, line.units_per_second
+    )
+}
+
+fn text_of(line: &StepLine) -> String {
+    let mut text = format!("step {:>6}  {}", line.step, numbers_of(line));
     if !line.stepped {
         text += "  skipped: the gradient is not finite";
     }
     for measure in &line.evaluation {
         text += &format!("  {} {:.4}", measure.name, measure.value);
     }
-    println!("{text}");
+    text
 }
 
-fn say(summary: &TrainSummary, hidden: Option<f64>) {
+fn say(summary: &TrainSummary) {
     println!(
         "{} parameters, {} steps, {:.0} tokens or samples a second, bits of the parameters {}",
         summary.parameters, summary.steps, summary.tokens_per_second, summary.parameters_hash
@@ -243,7 +257,7 @@ fn say(summary: &TrainSummary, hidden: Option<f64>) {
     for measure in &summary.evaluation {
         println!("{} {:.4}", measure.name, measure.value);
     }
-    if let Some(hidden) = hidden {
+    if let Some(hidden) = summary.communication_hidden {
         println!("{:.0} % of the communication was hidden behind computation", hidden * 100.0);
     }
     if let Some(sample) = &summary.sample {

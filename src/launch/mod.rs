@@ -107,6 +107,14 @@ pub struct Options {
     pub output: Output,
 }
 
+impl Options {
+    /// What the environment says ([`Launch::detect`]), and defaults for the rest.
+    pub fn detect(ranks: Option<usize>) -> Result<Options> {
+        let (settings, threads, output) = (Settings::default(), None, Output::default());
+        Ok(Options { launch: Launch::detect(ranks)?, settings, threads, output })
+    }
+}
+
 /// Runs `body` on every rank and reports how it ended.
 pub fn run<F>(options: &Options, body: F) -> ExitCode
 where

@@ -9,7 +9,7 @@ use super::planner::head::Head;
 use super::planner::loss::Rule as BestRule;
 use super::planner::windows::WindowOptions;
 use crate::error::{Error, Result};
-use crate::optimizer::distributed::Precision;
+use crate::optimizer::distributed::{Options, Passes, Precision};
 use crate::optimizer::groups::Group;
 use crate::optimizer::hyper::Rule;
 use crate::optimizer::scaler::LossScale;
@@ -237,12 +237,20 @@ impl Default for TrainingConfig {
     }
 }
 
-/// Buffers and communication. No key changes a bit of the result.
+/// Buffers and communication. No key but those of 16 bits changes a bit of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BufferConfig {
-    /// How parameters are stored: f32, bf16 or f16. This one does change the result.
+    /// How parameters are stored: f32, bf16 or f16.
     pub precision: Precision,
+    /// Whether gradients are stored as the parameters are; else in f32. With 16 bits the result
+    /// depends on how many micro-batches a rank holds.
+    pub narrow_gradients: bool,
+    /// How often a step goes over the gradients where all ranks share memory: separate, folded, or
+    /// fused where gradients are not clipped.
+    pub passes: Passes,
+    /// Whether a parameter that no layer used has the gradient zero; else it is an error.
+    pub unused_is_zero: bool,
     /// Elements at which a bucket closes; Megatron-LM's rule without it.
     pub bucket_elements: Option<usize>,
     /// Whether communication overlaps with computation.
@@ -253,8 +261,33 @@ pub struct BufferConfig {
 
 impl Default for BufferConfig {
     fn default() -> Self {
-        let precision = Precision::F32;
-        BufferConfig { precision, bucket_elements: None, overlap: true, share: true }
+        let options = Options::default();
+        BufferConfig {
+            precision: options.precision,
+            narrow_gradients: options.narrow_gradients,
+            passes: options.passes,
+            unused_is_zero: options.unused_is_zero,
+            bucket_elements: options.bucket_elements,
+            overlap: options.overlap,
+            share: options.share,
+        }
+    }
+}
+
+impl BufferConfig {
+    /// What the optimizer is asked for, with the moments of its rule.
+    pub fn options(&self, moments: usize, record: bool) -> Options {
+        Options {
+            precision: self.precision,
+            narrow_gradients: self.narrow_gradients,
+            bucket_elements: self.bucket_elements,
+            passes: self.passes,
+            overlap: self.overlap,
+            share: self.share,
+            unused_is_zero: self.unused_is_zero,
+            moments,
+            record,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::communicator::Communicator;
 use crate::element::Op;
 use crate::error::{Error, ErrorKind, Result};
 use crate::optimizer::checkpoint::{self, Checkpoint, Piece, PieceMut, TensorInfo, Which};
-use crate::optimizer::distributed::{DistributedOptimizer, Options, StepInput};
+use crate::optimizer::distributed::{DistributedOptimizer, StepInput};
 use crate::optimizer::groups::Multipliers;
 use crate::optimizer::parameter::{Parameter, ParameterSource};
 use crate::optimizer::scaler::Scaler;
@@ -58,6 +58,10 @@ pub struct TrainSummary {
     pub parameters: u64,
     /// A hash of the bits of all parameters, in registration order.
     pub parameters_hash: String,
+    /// The share of the communication that went on while the rank computed, on the rank where it
+    /// was least, if a timeline was recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub communication_hidden: Option<f64>,
     /// Results on held-out data at the end.
     pub evaluation: Vec<Measure>,
     /// What a sample of the model says.
@@ -131,16 +135,19 @@ pub fn run(
         run.seconds.train += begun.elapsed().as_secs_f64();
         last = Some(line.loss);
         since.1 += 1;
+        let units = since.1 * (task.units() * config.training.micro_batches) as u64;
+        line.units_per_second = units as f64 / since.0.elapsed().as_secs_f64();
         let due = |every: u64| every > 0 && (step + 1).is_multiple_of(every);
         let evaluates = due(config.training.evaluate_every) && step + 1 < steps;
         if due(config.training.log_every) || evaluates || step + 1 == steps {
-            let units = since.1 * (task.units() * config.training.micro_batches) as u64;
-            line.units_per_second = units as f64 / since.0.elapsed().as_secs_f64();
             if evaluates {
                 line.evaluation = run.evaluate(task)?;
             }
             comm.agree(observe(Seen::Step(&line)))?;
             since = (Instant::now(), 0);
+        } else {
+            // What comes of it is not agreed on, which would cost a synchronisation a step.
+            observe(Seen::Passed(&line))?;
         }
         if let Some(to) = &config.checkpoint
             && (due(to.every) || step + 1 == steps)
@@ -157,8 +164,10 @@ pub fn run(
 /// What `run` shows while it goes on.
 #[derive(Clone, Copy, Debug)]
 pub enum Seen<'a> {
-    /// A step was done.
+    /// A step was done whose line is due.
     Step(&'a StepLine),
+    /// Another step was done.
+    Passed(&'a StepLine),
     /// The run goes on from this step.
     Resumed(u64),
     /// Something that is no error.
@@ -203,16 +212,7 @@ impl<'a> Run<'a> {
         options: RunOptions,
     ) -> Result<Self> {
         let many = config.training.micro_batches;
-        let buffers = &config.buffers;
-        let options = Options {
-            precision: buffers.precision,
-            bucket_elements: buffers.bucket_elements,
-            overlap: buffers.overlap,
-            share: buffers.share,
-            moments: config.optimizer.moments(),
-            record: options.record,
-            ..Options::default()
-        };
+        let options = config.buffers.options(config.optimizer.moments(), options.record);
         let multipliers = comm.agree(Multipliers::new(parameters, &config.groups))?;
         let scaler = comm.agree(Scaler::new(config.loss_scale))?;
         let kinds = ["parameter", "exp_avg", "exp_avg_sq"];
@@ -410,6 +410,7 @@ impl<'a> Run<'a> {
             tokens_per_second: if train > 0.0 { units / train } else { 0.0 },
             parameters: many.iter().map(|p| p.elements() as u64).sum(),
             parameters_hash: format!("{hash:016x}"),
+            communication_hidden: None,
             evaluation,
             sample,
             seconds: self.seconds,

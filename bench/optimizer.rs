@@ -1,0 +1,165 @@
+//! The whole of a sharded optimizer step: reduce_scatter, AdamW, all_gather; and its share of the
+//! memory bandwidth.
+//!
+//! ```text
+//! cargo bench --bench optimizer -- [millions of parameters] [steps] [ranks]
+//! mpirun -n 2 --bind-to core target/release/deps/optimizer-… [millions] [steps]
+//! ```
+//!
+//! Prints a line for each way to store and to step: nanoseconds a parameter of the slowest rank,
+//! the bytes a parameter that the module of `optimizer::distributed` states, the bandwidth that
+//! makes, and the bandwidth of the plain loop beside it: every rank at once, reading and writing the
+//! same number of arrays of its own. `bench/peers/ddp.py` measures PyTorch at the same size in the
+//! same session.
+
+#![allow(clippy::print_stdout)] // the result is a table
+
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use rankwise::communicator::Communicator;
+use rankwise::element::Op;
+use rankwise::error::Result;
+use rankwise::launch::{self, Options as Job};
+use rankwise::optimizer::distributed::{
+    DistributedOptimizer, Options, Passes, Precision, StepInput,
+};
+use rankwise::optimizer::hyper::Rule;
+use rankwise::optimizer::parameter::{GradientSink, Parameter};
+
+/// Parameters are tensors of this many elements, so that buckets become ready one after another.
+const TENSOR: usize = 1 << 20;
+
+fn main() -> ExitCode {
+    let numbers: Vec<usize> = std::env::args().filter_map(|a| a.parse().ok()).collect();
+    let at = |place: usize, or: usize| numbers.get(place).copied().unwrap_or(or);
+    let (millions, steps, ranks) = (at(0, 50), at(1, 10).max(1), numbers.get(2).copied());
+    let job = match Job::detect(Some(ranks.unwrap_or(2))) {
+        Ok(job) => job,
+        Err(error) => return launch::refuse(&error, None, Default::default()),
+    };
+    launch::run(&job, |comm| measure(comm, millions * 1_000_000, steps))
+}
+
+/// One way to store and to step.
+struct Way {
+    name: &'static str,
+    precision: Precision,
+    narrow_gradients: bool,
+    passes: Passes,
+    clip: bool,
+    /// Bytes a parameter of its owner, without the gradients of the ranks: see `distributed`.
+    bytes: f64,
+}
+
+const WAYS: [Way; 7] = {
+    const fn way(name: &'static str, passes: Passes, clip: bool, bytes: f64) -> Way {
+        let precision = Precision::F32;
+        Way { name, precision, narrow_gradients: false, passes, clip, bytes }
+    }
+    let bf16 = Precision::Bf16;
+    [
+        way("f32 separate, clipped", Passes::Separate, true, 36.0),
+        way("f32 folded, clipped", Passes::Folded, true, 32.0),
+        way("f32 fused", Passes::Fused, false, 24.0),
+        Way { precision: bf16, ..way("bf16 separate, clipped", Passes::Separate, true, 38.0) },
+        Way { precision: bf16, ..way("bf16 folded, clipped", Passes::Folded, true, 34.0) },
+        Way { precision: bf16, ..way("bf16 fused", Passes::Fused, false, 26.0) },
+        Way {
+            precision: bf16,
+            narrow_gradients: true,
+            ..way("bf16 gradients, fused", Passes::Fused, false, 26.0)
+        },
+    ]
+};
+
+fn measure(comm: &Communicator, parameters: usize, steps: usize) -> Result<()> {
+    if comm.rank() == 0 {
+        println!("{} M parameters, {} ranks", parameters / 1_000_000, comm.ranks());
+        println!("{:<24} {:>9} {:>7} {:>8} {:>8} {:>6}", "way", "ns", "bytes", "GB/s", "plain", "");
+    }
+    for way in &WAYS {
+        let seconds = time_of(comm, way, parameters, steps)?;
+        let gradient = if way.narrow_gradients { 2.0 } else { 4.0 };
+        // An owned parameter: its state; and a gradient of each rank, read and then emptied.
+        let owned = way.bytes + 2.0 * gradient * comm.ranks() as f64;
+        let bytes = owned * parameters as f64;
+        let plain = plain_bandwidth(comm, parameters / comm.ranks(), owned)?;
+        if comm.rank() == 0 {
+            let (ns, speed) = (seconds * 1e9 / parameters as f64, bytes / seconds / 1e9);
+            println!(
+                "{:<24} {ns:>9.3} {owned:>7.0} {speed:>8.1} {plain:>8.1} {:>5.0}%",
+                way.name,
+                100.0 * speed / plain
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The median over steps of the time of the slowest rank.
+fn time_of(comm: &Communicator, way: &Way, parameters: usize, steps: usize) -> Result<f64> {
+    let tensors = (0..parameters).step_by(TENSOR);
+    let tensors: Vec<Parameter> = tensors
+        .map(|start| Parameter::new(format!("tensor.{start}"), &[TENSOR.min(parameters - start)]))
+        .collect();
+    let options = Options {
+        precision: way.precision,
+        narrow_gradients: way.narrow_gradients,
+        passes: way.passes,
+        // The step alone is measured: all gradients are there when it begins.
+        overlap: false,
+        ..Options::default()
+    };
+    let rule = Rule::default();
+    let mut optimizer = DistributedOptimizer::new(comm, tensors, comm.ranks(), options)?;
+    let count = optimizer.parameters().len();
+    let mut times = Vec::new();
+    for step in 0..steps + 2 {
+        let (_, gradients) = optimizer.split();
+        for tensor in (0..count).rev() {
+            let values = gradients.gradient(tensor).iter_mut().enumerate();
+            values.for_each(|(i, g)| *g = ((i * 7 + step) % 13) as f32 / 13.0 - 0.5);
+            gradients.ready(tensor)?;
+        }
+        optimizer.end_micro_batch()?;
+        let scalars = vec![rule.scalars(step as u64 + 1, 1e-3, 1.0); count];
+        let (factor, clip) = (1.0 / comm.ranks() as f64, way.clip.then_some(1.0));
+        comm.barrier()?;
+        let start = Instant::now();
+        let report = optimizer.step(&StepInput { scalars: &scalars, factor, clip })?;
+        optimizer.synchronise()?;
+        comm.barrier()?;
+        times.push(start.elapsed().as_secs_f64());
+        assert!(report.stepped, "step {step}: {report:?}");
+    }
+    times.drain(..2);
+    let mut slowest = comm.all_reduce_vec(&times, Op::Max)?;
+    slowest.sort_by(f64::total_cmp);
+    Ok(slowest[slowest.len() / 2])
+}
+
+/// Bandwidth in GB/s of all ranks together, each with a loop over arrays of its own: seven f32
+/// arrays as AdamW has them (28 bytes), again and again until the bytes are those of a step.
+fn plain_bandwidth(comm: &Communicator, shard: usize, owned: f64) -> Result<f64> {
+    let passes = (owned / 28.0).ceil().max(1.0) as usize * 3;
+    let mut arrays: Vec<Vec<f32>> = (0..3).map(|k| vec![k as f32; shard]).collect();
+    let gradients = vec![0.5f32; shard];
+    let mut best = f64::MAX;
+    for _ in 0..passes {
+        comm.barrier()?;
+        let start = Instant::now();
+        if let [p, m, v] = &mut arrays[..] {
+            let elements = p.iter_mut().zip(m).zip(v.iter_mut()).zip(black_box(&gradients));
+            for (((p, m), v), g) in elements {
+                (*p, *m, *v) = (*p + g, *m + g, *v + g);
+            }
+        }
+        comm.barrier()?;
+        best = best.min(start.elapsed().as_secs_f64());
+        black_box(&mut arrays);
+    }
+    let seconds = comm.all_reduce_vec(&[best], Op::Max)?[0];
+    Ok(28.0 * (shard * comm.ranks()) as f64 / seconds / 1e9)
+}
