@@ -36,7 +36,7 @@ fn on_threads(nodes: &[usize], extent: Extent) -> Outcome {
 }
 
 fn whole_suite_on_threads(ranks: usize) {
-    let outcome = on_threads(&vec![0; ranks], Extent { quick: false });
+    let outcome = on_threads(&vec![0; ranks], Extent { quick: false, background: true });
     assert!(outcome.passed > 10_000, "only {} cases", outcome.passed);
     // On one node everything fits, but for what needs a power of two.
     let missing = if ranks.is_power_of_two() { 0 } else { 4 };
@@ -79,7 +79,7 @@ fn the_suite_passes_on_pretended_nodes() {
         vec![0, 1, 2, 3, 4],
         vec![0, 1],
     ] {
-        let outcome = on_threads(&nodes, Extent { quick: true });
+        let outcome = on_threads(&nodes, Extent { quick: true, background: true });
         assert_eq!(outcome.nodes, 1 + nodes.iter().max().expect("some node"));
         let has = |name: &str| outcome.algorithms.iter().any(|a| a == name);
         assert!(has("all_reduce/hierarchical") && has("reduce_scatter/hierarchical_direct"));
@@ -99,7 +99,7 @@ fn suite_on_processes(ranks: usize, nodes: u64, arguments: &[&str]) {
 #[test]
 fn the_suite_passes_under_mpirun() {
     for ranks in [1, 2, 3, 7] {
-        suite_on_processes(ranks, 1, &["--quick"]);
+        suite_on_processes(ranks, 1, &["--quick", "--background"]);
     }
 }
 

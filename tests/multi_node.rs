@@ -74,7 +74,7 @@ fn selftest_passes_on_two_nodes_of_equal_and_unequal_size() {
     for ranks in [4, 3] {
         let ranks_text = ranks.to_string();
         let mut run = lab.netlab(240);
-        run.args(["run", &ranks_text, RANKWISE, "selftest", "--json"]);
+        run.args(["run", &ranks_text, RANKWISE, "selftest", "--json", "--background"]);
         assert_selftest_passes(&mut run, ranks, 2); // the hostfile has two slots a node
     }
 }

@@ -227,7 +227,8 @@ fn start(cli: Cli) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let launch = Launch::detect(ranks)?;
-    let options = launch::Options { launch, settings, threads, output };
+    let background = matches!(&cli.command, Command::Selftest(selftest) if selftest.background);
+    let options = launch::Options { launch, settings, threads, output, background };
     Ok(launch::run(&options, |communicator| {
         let tuned = table.as_deref().map(|path| communicator.with_table(path)).transpose()?;
         let communicator = tuned.as_ref().unwrap_or(communicator);

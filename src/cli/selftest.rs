@@ -10,11 +10,17 @@ pub(super) struct Selftest {
     /// Three element types and the smaller sizes only
     #[arg(long)]
     quick: bool,
+    /// Also the background communicator, which needs an MPI library for several threads
+    #[arg(long)]
+    pub(super) background: bool,
 }
 
 impl Selftest {
     pub(super) fn run(&self, session: Session<'_>) -> Result<()> {
-        let outcome = selftest::run(session.communicator, Extent { quick: self.quick })?;
+        let outcome = selftest::run(
+            session.communicator,
+            Extent { quick: self.quick, background: self.background },
+        )?;
         if session.speaks_to_people() {
             println!(
                 "{} ranks on {} nodes: {} cases of {} algorithms right, {} wrong",

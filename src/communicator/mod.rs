@@ -10,6 +10,7 @@
 //! * `choice`: which algorithm a call takes, and calls that the MPI library itself serves.
 //! * `groups`: splitting, grids, agreeing on an error.
 
+mod background;
 mod call;
 mod choice;
 mod collectives;
@@ -28,6 +29,7 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use background::{Background, Task};
 pub use call::{AllGather, AllReduce, AnyCall, ReduceScatter};
 pub use groups::Grid;
 pub use overlap::{Overlap, Started};

@@ -105,13 +105,16 @@ pub struct Options {
     pub threads: Option<usize>,
     /// How failures are reported.
     pub output: Output,
+    /// Whether the job may have background communicators; MPI must then allow calls from several
+    /// threads, which makes its own calls a little slower.
+    pub background: bool,
 }
 
 impl Options {
     /// What the environment says ([`Launch::detect`]), and defaults for the rest.
     pub fn detect(ranks: Option<usize>) -> Result<Options> {
         let (settings, threads, output) = (Settings::default(), None, Output::default());
-        Ok(Options { launch: Launch::detect(ranks)?, settings, threads, output })
+        Ok(Options { launch: Launch::detect(ranks)?, settings, threads, output, background: false })
     }
 }
 

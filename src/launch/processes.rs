@@ -1,7 +1,7 @@
 //! Ranks as MPI processes.
 
 use std::process::ExitCode;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Options, report, start_workers};
@@ -17,7 +17,7 @@ pub(super) fn run<F>(options: &Options, rank: Option<usize>, body: &F) -> ExitCo
 where
     F: Fn(&Communicator) -> Result<()>,
 {
-    let job = match Job::start() {
+    let job = match Job::start(options.background) {
         Ok(job) => job,
         Err(error) => return report::failure(&error, options.output),
     };
@@ -52,7 +52,7 @@ where
     result.map_or_else(|error| ExitCode::from(error.exit_code()), |()| ExitCode::SUCCESS)
 }
 
-fn connect(job: &Rc<Job>, options: &Options) -> Result<Communicator> {
+fn connect(job: &Arc<Job>, options: &Options) -> Result<Communicator> {
     Communicator::new(Box::new(job.world()?), options.settings)
 }
 

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::sharding::Sharding;
 
 /// Runs them. How many cases there were, and those that went wrong on this rank, in words.
-pub(super) fn run(c: &Communicator) -> Result<(u64, Vec<String>)> {
+pub(super) fn run(c: &Communicator, in_background: bool) -> Result<(u64, Vec<String>)> {
     let mut found = Found { rank: c.rank(), count: 0, wrong: Vec::new() };
     parts(c, &mut found)?;
     unknown_lengths(c, &mut found)?;
@@ -16,6 +16,9 @@ pub(super) fn run(c: &Communicator) -> Result<(u64, Vec<String>)> {
     shared_vector(c, &mut found)?;
     fused(c, &mut found)?;
     node_blocks(c, &mut found)?;
+    if in_background {
+        background(c, &mut found)?;
+    }
     Ok((found.count, found.wrong))
 }
 
@@ -32,6 +35,29 @@ impl Found {
             self.wrong.push(format!("rank {}: {what}", self.rank));
         }
     }
+}
+
+/// Collectives of both threads of a rank at once, large enough for every node's workspace to grow.
+fn background(c: &Communicator, found: &mut Found) -> Result<()> {
+    const N: usize = 300_000;
+    let background = c.background()?;
+    let ranks = c.ranks() as u64;
+    let own = vec![c.rank() as u64 + 1; N];
+    let tasks: Vec<_> = (0..3u64)
+        .map(|k| {
+            let scaled: Vec<u64> = own.iter().map(|x| x * (k + 1)).collect();
+            background.run(move |c| c.all_reduce_vec(&scaled, Op::Sum))
+        })
+        .collect();
+    let expected = ranks * (ranks + 1) / 2;
+    for (k, task) in (1u64..).zip(tasks) {
+        let here = c.all_reduce_vec(&own, Op::Sum)?;
+        found.expect(here.iter().all(|&x| x == expected), "sum beside the background");
+        let there = task.wait()?;
+        let right = there.len() == N && there.iter().all(|&x| x == k * expected);
+        found.expect(right, "sum in the background");
+    }
+    Ok(())
 }
 
 fn parts(c: &Communicator, found: &mut Found) -> Result<()> {

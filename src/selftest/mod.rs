@@ -26,6 +26,8 @@ use crate::with_element_type;
 pub struct Extent {
     /// Three element types and the smaller sizes only.
     pub quick: bool,
+    /// The background communicator too, which the job must have been started for.
+    pub background: bool,
 }
 
 /// What the suite found.
@@ -62,7 +64,7 @@ pub fn run(communicator: &Communicator, extent: Extent) -> Result<Outcome> {
     for row in table::all() {
         suite.algorithm(row)?;
     }
-    let (count, wrong) = groups::run(communicator)?;
+    let (count, wrong) = groups::run(communicator, extent.background)?;
     suite.settle(count, wrong)?;
     Ok(suite.outcome)
 }
@@ -415,7 +417,8 @@ mod tests {
         let outcomes = launch::threads(3, |communicator| {
             SPOILS.set(communicator.rank() == 1);
             let outcome = Outcome::default();
-            let mut suite = Suite { communicator, extent: Extent { quick: true }, outcome };
+            let mut suite =
+                Suite { communicator, extent: Extent { quick: true, background: false }, outcome };
             suite.algorithm(table::find(Collective::AllGather, "ring")?)?;
             Ok(suite.outcome)
         });

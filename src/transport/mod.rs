@@ -123,6 +123,10 @@ pub trait Transport: std::fmt::Debug {
     /// Splits the group by shared memory. Collective.
     fn split_by_node(&self) -> Result<Box<dyn Transport>>;
 
+    /// An endpoint of the same group for another thread of each rank, which then shares the cores
+    /// with this one. Collective. An error where the library underneath allows one thread only.
+    fn for_another_thread(&self) -> Result<Box<dyn Transport + Send>>;
+
     /// Memory of `bytes`, for each rank or once, that all ranks of the group can reach. Zeroed.
     /// Collective; the group must lie on one node, and all ranks must ask for the same.
     fn allocate(&self, bytes: usize, parts: Parts) -> Result<Segment>;

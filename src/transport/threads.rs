@@ -105,6 +105,29 @@ impl ThreadTransport {
         ThreadTransport { hub, rank, splits: Cell::new(0), allocations: Cell::new(0) }
     }
 
+    /// An endpoint in the group of the ranks with this color.
+    fn split_off(&self, color: usize, key: usize, sharing: usize) -> Result<ThreadTransport> {
+        let number = self.splits.replace(self.splits.get() + 1);
+        let colors = self.exchange(color as u64)?;
+        let keys = self.exchange(key as u64)?;
+        let mut members: Vec<usize> =
+            (0..self.hub.ranks).filter(|&r| colors[r] == color as u64).collect();
+        members.sort_by_key(|&r| (keys[r], r));
+        let rank = members.iter().position(|&r| r == self.rank).unwrap_or(0);
+        let group = lock(&self.hub.splits)
+            .entry((number, color))
+            .or_insert_with(|| {
+                let nodes = members.iter().map(|&r| self.hub.nodes[r]).collect();
+                let hub = &self.hub;
+                Arc::new(Hub::new(nodes, hub.failure.clone(), hub.limit, sharing))
+            })
+            .clone();
+        // Once all have their handle the table can let go of the group.
+        self.exchange(0)?;
+        lock(&self.hub.splits).remove(&(number, color));
+        Ok(ThreadTransport::new(group, rank))
+    }
+
     /// Gives every rank's word to all ranks.
     fn exchange(&self, word: u64) -> Result<Vec<u64>> {
         for to in (0..self.hub.ranks).filter(|&to| to != self.rank) {
@@ -251,29 +274,15 @@ impl Transport for ThreadTransport {
     }
 
     fn split(&self, color: usize, key: usize) -> Result<Box<dyn Transport>> {
-        let number = self.splits.replace(self.splits.get() + 1);
-        let colors = self.exchange(color as u64)?;
-        let keys = self.exchange(key as u64)?;
-        let mut members: Vec<usize> =
-            (0..self.hub.ranks).filter(|&r| colors[r] == color as u64).collect();
-        members.sort_by_key(|&r| (keys[r], r));
-        let rank = members.iter().position(|&r| r == self.rank).unwrap_or(0);
-        let group = lock(&self.hub.splits)
-            .entry((number, color))
-            .or_insert_with(|| {
-                let nodes = members.iter().map(|&r| self.hub.nodes[r]).collect();
-                let hub = &self.hub;
-                Arc::new(Hub::new(nodes, hub.failure.clone(), hub.limit, hub.sharing))
-            })
-            .clone();
-        // Once all have their handle the table can let go of the group.
-        self.exchange(0)?;
-        lock(&self.hub.splits).remove(&(number, color));
-        Ok(Box::new(ThreadTransport::new(group, rank)))
+        Ok(Box::new(self.split_off(color, key, self.hub.sharing)?))
     }
 
     fn split_by_node(&self) -> Result<Box<dyn Transport>> {
         self.split(self.hub.nodes[self.rank], self.rank)
+    }
+
+    fn for_another_thread(&self) -> Result<Box<dyn Transport + Send>> {
+        Ok(Box::new(self.split_off(0, self.rank, 2 * self.hub.sharing)?))
     }
 
     fn allocate(&self, bytes: usize, parts: Parts) -> Result<Segment> {

@@ -4,16 +4,15 @@
 //! Everything runs on communicators of its own with `MPI_ERRORS_RETURN`, every return code and the
 //! count of every received message is checked, and messages above 1 GiB go in pieces, because MPI
 //! counts are 32-bit. Shared memory is `MPI_Win_allocate_shared`; windows are freed in one order
-//! on all ranks just before finalise. Calls come from one thread (funneled).
+//! on all ranks just before finalise. Calls come from one thread (funneled), unless the job was
+//! started for background communicators, which call from threads of their own (multiple).
 
 mod native;
 mod sys;
 
 use std::any::Any;
-use std::cell::RefCell;
 use std::ptr::NonNull;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mpi::ffi;
 
@@ -27,8 +26,18 @@ const PIECE: usize = 1 << 30;
 /// The MPI library while it is initialised. One a process, made and ended by `launch`.
 #[derive(Debug)]
 pub struct Job {
-    /// Windows and communicators in the order they were made, the same on all their ranks.
-    owned: RefCell<Vec<Owned>>,
+    /// What each thread has made; the threads in the order in which they began.
+    owned: Mutex<Vec<OwnedByThread>>,
+    /// Whether several threads may call at once.
+    many_threads: bool,
+}
+
+/// Windows and communicators in the order they were made, the same on all their ranks.
+type OwnedByThread = Arc<Mutex<Vec<Owned>>>;
+
+/// A thread that panicked left a whole list: every critical section is one push or pop.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug)]
@@ -37,29 +46,40 @@ enum Owned {
     Window(ffi::MPI_Win),
 }
 
+// SAFETY: handles are plain values that name objects of the library, on any thread.
+unsafe impl Send for Owned {}
+
 impl Job {
-    /// Initialises MPI.
-    pub fn start() -> Result<Rc<Self>> {
-        sys::initialise()?;
-        Ok(Rc::new(Job { owned: RefCell::default() }))
+    /// Initialises MPI; for calls from `many_threads` too.
+    pub fn start(many_threads: bool) -> Result<Arc<Self>> {
+        let many_threads = sys::initialise(many_threads)?;
+        Ok(Arc::new(Job { owned: Mutex::default(), many_threads }))
+    }
+
+    /// A list for what another thread makes.
+    fn list(&self) -> OwnedByThread {
+        let list = OwnedByThread::default();
+        lock(&self.owned).push(list.clone());
+        list
     }
 
     /// The endpoint of this process among all.
-    pub fn world(self: &Rc<Self>) -> Result<MpiTransport> {
+    pub fn world(self: &Arc<Self>) -> Result<MpiTransport> {
         // SAFETY: MPI is initialised while a `Job` exists.
         let world = unsafe { ffi::RSMPI_COMM_WORLD };
-        let mut world = MpiTransport::new(self.clone(), sys::duplicate(world)?, 1)?;
+        let mut world = MpiTransport::new(self, self.list(), sys::duplicate(world)?, 1)?;
         world.sharing = world.split_by_node()?.ranks();
         Ok(world)
     }
 
     /// Frees what was made, in reverse order, and finalises MPI. Collective over all ranks.
-    pub fn finish(self: Rc<Self>) -> Result<()> {
-        let mut owned = self.owned.borrow_mut();
-        while let Some(last) = owned.pop() {
-            match last {
-                Owned::Communicator(communicator) => sys::free_communicator(communicator)?,
-                Owned::Window(window) => sys::free_window(window)?,
+    pub fn finish(self: Arc<Self>) -> Result<()> {
+        while let Some(list) = lock(&self.owned).pop() {
+            while let Some(last) = lock(&list).pop() {
+                match last {
+                    Owned::Communicator(communicator) => sys::free_communicator(communicator)?,
+                    Owned::Window(window) => sys::free_window(window)?,
+                }
             }
         }
         sys::finalise()
@@ -74,23 +94,33 @@ pub fn abort(code: u8) -> ! {
 /// The endpoint of one process in one communicator.
 #[derive(Debug)]
 pub struct MpiTransport {
-    job: Rc<Job>,
+    job: Arc<Job>,
+    owned: OwnedByThread,
     communicator: ffi::MPI_Comm,
     rank: usize,
     ranks: usize,
     sharing: usize,
 }
 
+// SAFETY: one thread at a time calls through an endpoint. It leaves its thread by
+// `for_another_thread` alone, which requires that the library allows calls from several.
+unsafe impl Send for MpiTransport {}
+
 impl MpiTransport {
-    fn new(job: Rc<Job>, communicator: ffi::MPI_Comm, sharing: usize) -> Result<Self> {
+    fn new(
+        job: &Arc<Job>,
+        owned: OwnedByThread,
+        communicator: ffi::MPI_Comm,
+        sharing: usize,
+    ) -> Result<Self> {
         sys::return_errors(communicator)?;
         let (rank, ranks) = sys::rank_and_size(communicator)?;
-        job.owned.borrow_mut().push(Owned::Communicator(communicator));
-        Ok(MpiTransport { job, communicator, rank, ranks, sharing })
+        lock(&owned).push(Owned::Communicator(communicator));
+        Ok(MpiTransport { job: job.clone(), owned, communicator, rank, ranks, sharing })
     }
 
     fn split_off(&self, communicator: ffi::MPI_Comm) -> Result<Box<dyn Transport>> {
-        Ok(Box::new(MpiTransport::new(self.job.clone(), communicator, self.sharing)?))
+        Ok(Box::new(MpiTransport::new(&self.job, self.owned.clone(), communicator, self.sharing)?))
     }
 }
 
@@ -151,6 +181,19 @@ impl Transport for MpiTransport {
         self.split_off(sys::split_shared(self.communicator, self.rank)?)
     }
 
+    fn for_another_thread(&self) -> Result<Box<dyn Transport + Send>> {
+        if !self.job.many_threads {
+            return Err(Error::input(
+                "MPI was initialised for calls from one thread; start the job for background \
+                 communicators (`launch::Options::background`), with an MPI library that allows \
+                 calls from several threads",
+            ));
+        }
+        let own = sys::duplicate(self.communicator)?;
+        let list = self.job.list();
+        Ok(Box::new(MpiTransport::new(&self.job, list, own, 2 * self.sharing)?))
+    }
+
     fn allocate(&self, bytes: usize, parts: Parts) -> Result<Segment> {
         // MPI promises no alignment. Every process maps the memory at page boundaries, so all
         // of them skip the same bytes to the next one.
@@ -160,7 +203,7 @@ impl Transport for MpiTransport {
             .ok_or_else(|| Error::input(format!("{bytes} bytes of shared memory: too many")))?;
         let (window, mut bases) =
             sys::allocate_shared(self.communicator, self.ranks, padded, parts)?;
-        self.job.owned.borrow_mut().push(Owned::Window(window));
+        lock(&self.owned).push(Owned::Window(window));
         for base in &mut bases {
             let skip = base.as_ptr().align_offset(PAGE);
             // SAFETY: skip < PAGE, and the part has a page more than `bytes`.

@@ -32,18 +32,19 @@ pub(super) fn to_int(value: usize, what: &str) -> Result<c_int> {
     c_int::try_from(value).map_err(|_| Error::internal(format!("{what} {value} exceeds 2^31 - 1")))
 }
 
-pub(super) fn initialise() -> Result<()> {
+/// Initialises MPI for calls from one thread, or from `many` at once. Returns whether those are
+/// allowed.
+pub(super) fn initialise(many: bool) -> Result<bool> {
     let mut provided: c_int = 0;
+    // SAFETY: reading constants of the library.
+    let (one, multiple) = unsafe { (ffi::RSMPI_THREAD_FUNNELED, ffi::RSMPI_THREAD_MULTIPLE) };
+    let asked = if many { multiple } else { one };
     // SAFETY: MPI allows null for argc and argv; `launch` calls this once.
     let code = unsafe {
-        ffi::MPI_Init_thread(
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-            ffi::RSMPI_THREAD_FUNNELED,
-            &mut provided,
-        )
+        ffi::MPI_Init_thread(std::ptr::null_mut(), std::ptr::null_mut(), asked, &mut provided)
     };
-    check(code, "MPI_Init_thread")
+    check(code, "MPI_Init_thread")?;
+    Ok(many && provided >= multiple)
 }
 
 pub(super) fn finalise() -> Result<()> {
