@@ -52,8 +52,11 @@ fn configuration() -> Config {
     config
 }
 
+/// A name and its values, date by date.
+type Column = (String, Vec<f64>);
+
 /// Everything that a date may be asked for when it is the latest one, by date; names and rows.
-fn shown(small: &Small, planted: bool) -> Vec<(String, Vec<f64>)> {
+fn shown(small: &Small, planted: bool) -> Vec<Column> {
     let config = configuration();
     launch::threads(1, |comm| {
         let mut panel = small.panel(&Sharding::even(small.dates, 1), 0);
@@ -82,7 +85,7 @@ fn differences(planted: bool) -> Vec<String> {
     let (long, short) = (shown(&until(40), planted), shown(&until(CUT), planted));
     assert_eq!(long.len(), short.len());
     let bits = |values: &[f64]| -> Vec<u64> { values.iter().map(|x| x.to_bits()).collect() };
-    let differs = |((name, long), (_, short)): (&(String, Vec<f64>), &(String, Vec<f64>))| {
+    let differs = |((name, long), (_, short)): (&Column, &Column)| {
         let known = short.iter().filter(|x| x.is_finite()).count();
         assert!(known > CUT / 2, "{name}: {known}");
         (bits(&long[..short.len()]) != bits(short)).then(|| name.clone())

@@ -38,7 +38,9 @@ pub fn bars(caption: &str, values: &[(String, f64)]) -> String {
             );
         }
         if i % every == 0 {
-            let (at, base) = (left + each / 2.0, HEIGHT - 8.0);
+            // Not beyond the edges, where it would be cut.
+            let at = (left + each / 2.0).clamp(24.0, WIDTH - 24.0);
+            let base = HEIGHT - 8.0;
             let _ = writeln!(
                 svg,
                 "<text x=\"{at:.1}\" y=\"{base}\" text-anchor=\"middle\">{}</text>",

@@ -26,7 +26,7 @@ const AVERAGED: usize = 20;
 const BARS: usize = 31;
 
 /// Words of the page: English, Chinese.
-const WORDS: [(&str, &str); 42] = [
+const WORDS: [(&str, &str); 44] = [
     ("Factor study", "因子研究"),
     ("Summary", "汇总"),
     ("Correlation of factors", "因子相关性"),
@@ -36,10 +36,12 @@ const WORDS: [(&str, &str); 42] = [
     ("year", "年"),
     ("distribution of rank IC", "秩 IC 分布"),
     ("against a normal distribution (Q–Q)", "正态 Q–Q 图"),
+    ("normal", "正态"),
     ("mean rank IC by month", "月度平均秩 IC"),
     ("mean return by quantile", "分组平均收益"),
     ("cumulative return by quantile", "分组累计收益"),
     ("long-short portfolios", "多空组合"),
+    ("Long-short portfolios", "多空组合"),
     ("top less bottom", "最高组减最低组"),
     ("factor-weighted", "因子加权"),
     ("drawdown", "回撤"),
@@ -101,7 +103,7 @@ pub fn page(results: &Results, language: Language, title: &str) -> String {
         let name = say("Fama–MacBeth regressions");
         body += &format!("<h2>{name}</h2>\n{}", fama_macbeth(results, language));
     }
-    let name = say("long-short portfolios");
+    let name = say("Long-short portfolios");
     body += &format!("<h2>{name}</h2>\n{}", long_short(results, language));
     body += &format!("<h2>{}</h2>\n{}", say("Correlation of factors"), correlations(results));
     if !results.portfolios.is_empty() {
@@ -151,7 +153,7 @@ fn section(results: &Results, factor: usize, years: &[f64], language: Language) 
         ],
     );
     charts += &bars(say("distribution of rank IC"), &histogram(&series));
-    let theory = Curve::new("normal", 4, vec![(-3.0, -3.0), (3.0, 3.0)]);
+    let theory = Curve::new(say("normal"), 4, vec![(-3.0, -3.0), (3.0, 3.0)]);
     let found = Curve::new(say("rank IC"), 0, against_normal(&series));
     charts += &figure(say("against a normal distribution (Q–Q)"), "z", &[theory, found]);
     let horizons = (0..study.horizons.len()).map(|h| {
