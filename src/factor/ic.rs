@@ -15,7 +15,7 @@
 //! So K factors and H horizons need K + H sorts, not 2KH, and a factor costs one walk for three
 //! horizons and one more for each.
 
-use super::preprocess::sum_pairs;
+use super::preprocess::{range, sum_pairs};
 use super::ranks::Order;
 use crate::reduce::simd::vectorised;
 
@@ -173,12 +173,15 @@ impl Correlator {
         }
         let count = values.len().max(1) as f64;
         let mean = values.iter().sum::<f64>() / count;
-        let mut largest = 0.0f64;
         for (&place, &x) in places.iter().zip(values) {
             self.values[place as usize] = x - mean;
             self.there[place as usize] = 1.0;
-            largest = largest.max(x.abs());
         }
+        let (low, high) = vectorised(
+            #[inline(always)]
+            || range(values),
+        );
+        let largest = if values.is_empty() { 0.0 } else { high.abs().max(low.abs()) };
         for (h, coefficient) in into.iter_mut().enumerate() {
             let sums = vectorised(
                 #[inline(always)]

@@ -259,7 +259,8 @@ fn correlate(panel: &Panel, options: &StudyOptions, universe: &[bool], forward: 
             panel
                 .factors
                 .iter()
-                .map(|f| Factor { name: f.name.clone(), values: vec![f64::NAN; dates * n] }),
+                // Zeroed pages cost nothing until a thread writes its rows.
+                .map(|f| Factor { name: f.name.clone(), values: vec![0.0; dates * n] }),
         );
         for factor in own.processed.iter_mut().filter(|_| n > 0) {
             for (row, date) in factor.values.chunks_exact_mut(n).zip(&mut rows) {
@@ -273,6 +274,9 @@ fn correlate(panel: &Panel, options: &StudyOptions, universe: &[bool], forward: 
         let ((ic, rank_ic), mut rows) = tables;
         room.prepare(panel, options, universe, forward, date);
         for (k, factor) in panel.factors.iter().enumerate() {
+            if let Some(kept) = rows.get_mut(k) {
+                kept.fill(f64::NAN);
+            }
             let row = &factor.values[date * n..(date + 1) * n];
             let Room { day, section, returns, correlator, brackets, .. } = &mut *room;
             if !section.process(day, row, &options.preprocess, &mut brackets[k]) {

@@ -63,11 +63,12 @@ impl Section {
             };
             let first = kept;
             if mean.is_nan() {
-                for p in places {
+                let (values, kept_places) = (&mut self.values[..n], &mut self.places[..n]);
+                for (p, &asset) in (places.start as u32..).zip(&day.order[places]) {
                     // Written always and kept if it is a number, without a branch.
-                    let x = row[day.order[p] as usize];
-                    self.values[kept] = x + 0.0;
-                    self.places[kept] = p as u32;
+                    let x = row[asset as usize];
+                    values[kept] = x + 0.0;
+                    kept_places[kept] = p;
                     kept += usize::from(x.is_finite());
                 }
             } else {
