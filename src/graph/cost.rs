@@ -34,6 +34,8 @@ use crate::topology::Topology;
 const MOST_BYTES: usize = 16 << 20;
 /// The most bins of sources that columns are cut between.
 const MOST_BINS: usize = 1 << 16;
+/// Why there is nothing to compare.
+pub(super) const ONE_NODE: &str = "one node: its ranks read all values in place";
 const NS_AN_EDGE: f64 = 0.5;
 const NS_A_PACKED_VALUE: f64 = 2.0;
 
@@ -322,7 +324,8 @@ impl Reads {
         };
         for row in 0..shape.rows {
             let (first, last) = (row * columns, row * columns + columns - 1);
-            (first..last).for_each(|rank| pass(rank, rank + 1, self.group_rows(row, columns)));
+            let sums = self.group_rows(row, columns);
+            (first..last).for_each(|rank| pass(rank, rank + 1, sums));
             (first..last).for_each(|rank| pass(last, rank, self.sharding.count(rank)));
         }
     }
@@ -396,8 +399,7 @@ pub(super) fn decide(
     if topology.nodes() == 1 && (!grid || ranks == 1) {
         let edges = comm.all_gather_vec(&[graph.rows.edges() as u64])?.0;
         let reads = Reads { edges, ..Reads::new(&graph.sharding) };
-        let reason = "one node: its ranks read all values in place".to_string();
-        let report = report(&reads, Scheme::OneD, reason, Vec::new());
+        let report = report(&reads, Scheme::OneD, ONE_NODE.to_string(), Vec::new());
         return Ok(Decision { scheme: Scheme::OneD, columns: None, report });
     }
     let reads = Reads::gather(comm, graph)?;

@@ -23,7 +23,8 @@
 //! Each row passes C − 1 times its sums from rank to rank, as a reduce-scatter does, and the last
 //! column sends the (C − 1)/C that others own: 8·n/R·(1 + 1/C) bytes a rank at most, besides the
 //! values. The C columns work at the same time on K different chunks of rows, so a step takes
-//! (K + C − 1)/K of the work of a tile. K = 4C chunks, each of whole windows of `reduce::blocked`.
+//! (K + C − 1)/K of the work of a tile. K = 4C chunks, at most 128, each of whole windows of
+//! `reduce::blocked`.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -46,7 +47,9 @@ const IN_LANES: u32 = 1 << 31;
 
 /// How many chunks of rows pass through the columns.
 pub(super) fn chunks(rows: usize, columns: usize, grain: usize) -> usize {
-    if columns == 1 { 1 } else { (4 * columns).min(rows.div_ceil(grain)).max(1) }
+    // Not more stages than calls that a communicator keeps prepared.
+    const MOST: usize = 128;
+    if columns == 1 { 1 } else { (4 * columns).min(MOST).min(rows.div_ceil(grain)).max(1) }
 }
 
 /// What the cost model has to know about a graph of `n` nodes.

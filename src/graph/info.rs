@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::cost::{Candidate, Network, Reads, cheapest, why};
+use super::cost::{Candidate, Network, ONE_NODE, Reads, cheapest, why};
 use super::grid;
 use super::ids::Numbering;
 use super::partition::balance;
@@ -108,6 +108,9 @@ pub struct Parts<'a> {
     pub table: Option<&'a Table>,
 }
 
+/// Up to so many ranks partitions are compared: beyond, placing them alone takes seconds.
+const MOST_COMPARED: usize = 4096;
+
 /// Looks at a graph, and at its partition for each number of ranks in `parts`.
 pub fn info(graph: &Whole, parts: &Parts<'_>) -> GraphInfo {
     let n = graph.nodes();
@@ -189,19 +192,7 @@ fn split(graph: &Whole, ranks: usize, parts: &Parts<'_>) -> PartitionInfo {
     }
     let (least_edges, mean, _) = reads.balance();
     let a_node = ranks.div_ceil(parts.nodes.unwrap_or(ranks).clamp(1, ranks));
-    let topology = Topology::blocks(ranks, a_node);
-    let network = Network::of(parts.table);
-    let sizes = grid::sizes::<Double>(n);
-    let (scheme, reason, all) = if topology.nodes() == 1 {
-        let one = reads.candidate(Scheme::OneD, &topology, sizes, &network);
-        (Scheme::OneD, "one node: its ranks read all values in place".into(), vec![one])
-    } else {
-        let all = reads.candidates(&topology, sizes, &network);
-        let scheme = cheapest(&all, Partitioning::Auto, sizes.cuttable, true);
-        let scheme = scheme.unwrap_or(Scheme::OneD);
-        let reason = why(&all, scheme, &network);
-        (scheme, reason, all.into_iter().map(|(_, candidate)| candidate).collect())
-    };
+    let (scheme, reason, choices) = choose(&reads, ranks, a_node, n, parts.table);
     PartitionInfo {
         ranks,
         most_edges,
@@ -209,11 +200,34 @@ fn split(graph: &Whole, ranks: usize, parts: &Parts<'_>) -> PartitionInfo {
         imbalance: if mean > 0.0 { most_edges as f64 / mean } else { 1.0 },
         all_gather_bytes: VALUE_BYTES * n as u64 * (ranks as u64 - 1),
         needed_bytes: VALUE_BYTES * needed,
-        nodes: topology.nodes(),
+        nodes: ranks.div_ceil(a_node),
         least_edges,
         mean_edges: mean,
         chosen: scheme.to_string(),
         reason,
-        choices: all,
+        choices,
     }
+}
+
+/// What `pagerank` would choose on so many ranks a node, why, and from what.
+fn choose(
+    reads: &Reads,
+    ranks: usize,
+    a_node: usize,
+    n: usize,
+    table: Option<&Table>,
+) -> (Scheme, String, Vec<Candidate>) {
+    if ranks > MOST_COMPARED {
+        return (Scheme::OneD, format!("not compared beyond {MOST_COMPARED} ranks"), Vec::new());
+    }
+    let (topology, network) = (Topology::blocks(ranks, a_node), Network::of(table));
+    let sizes = grid::sizes::<Double>(n);
+    if topology.nodes() == 1 {
+        let one = reads.candidate(Scheme::OneD, &topology, sizes, &network);
+        return (Scheme::OneD, ONE_NODE.to_string(), vec![one]);
+    }
+    let all = reads.candidates(&topology, sizes, &network);
+    let scheme = cheapest(&all, Partitioning::Auto, sizes.cuttable, true).unwrap_or(Scheme::OneD);
+    let reason = why(&all, scheme, &network);
+    (scheme, reason, all.into_iter().map(|(_, candidate)| candidate).collect())
 }
