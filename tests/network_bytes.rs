@@ -19,6 +19,22 @@ const HOSTS: u64 = 4;
 const RANKS: &str = "8";
 const NODES: u64 = 1 << 15;
 
+/// What `rankwise tune` would say of such hosts: 100 us for a small all_gather, 0.125 GB/s.
+const TABLE: &str = "version = 1
+rows = [
+    { op = \"all_gather\", ranks = 4, ranks_per_node = 1, buffers = \"plain\", dtype_bytes = 4,\
+ bytes = 8, bytes_up_to = 16, algorithm = \"ring\", time_us = 100.0 },
+    { op = \"all_gather\", ranks = 4, ranks_per_node = 1, buffers = \"plain\", dtype_bytes = 4,\
+ bytes = 4194304, bytes_up_to = 8388608, algorithm = \"ring\", time_us = 25266.0 },
+]
+[measured]
+library = \"\"
+ranks = 4
+nodes = 4
+cores = 1
+date = \"\"
+";
+
 /// Bytes that the interfaces of all hosts have received so far.
 fn received(lab: &Lab) -> u64 {
     let one = |host: u64| {
@@ -86,6 +102,13 @@ fn four_hosts_exchange_the_least_bytes_of_each_partition() {
     }
     assert_eq!(counts[0], 8 * NODES * (HOSTS - 1), "1d sends every value to three hosts");
     assert!(counts[1] < counts[0], "{counts:?}");
+    // A measured table says how slow these links are.
+    let table = lab.path().join("table.toml");
+    std::fs::write(&table, TABLE).expect("a table");
+    let table = table.to_str().expect("a path in UTF-8");
+    let (auto, _) = run(&lab, &["--table", table], "1e-3");
+    println!("auto by a table: {}, {}", auto["partition"]["chosen"], auto["partition"]["reason"]);
+    assert_eq!(auto["partition"]["chosen"], "1d-needed");
     let (delta, _) = run(&lab, &["--delta", "0.5"], "1e-9");
     let (moved, least) =
         (number(&delta, "/bytes_moved/between_nodes"), number(&delta, "/bytes_moved/lower_bound"));

@@ -282,7 +282,7 @@ fn send<T: Element>(
     of: impl Fn(&Moved) -> &Vec<T>,
 ) -> Result<Vec<T>> {
     let counts: Vec<usize> = parts.iter().map(|part| of(part).len()).collect();
-    let all: Vec<T> = parts.iter().flat_map(|part| of(part)).copied().collect();
+    let all: Vec<T> = parts.iter().flat_map(&of).copied().collect();
     Ok(row.all_to_all_vec(&all, &counts)?.0)
 }
 
