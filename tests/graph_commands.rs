@@ -36,7 +36,7 @@ fn wrong_input_is_refused_in_one_line() {
     std::fs::write(&cut, b"rwgraph\n1234").unwrap();
     let table = folder.path().join("t.parquet");
     std::fs::write(&table, b"PAR1 but no more").unwrap();
-    let cases: [(&[&str], &str); 17] = [
+    let cases: [(&[&str], &str); 22] = [
         (&["graph"], "a command is needed"),
         (
             &["graph", "draw"],
@@ -55,6 +55,11 @@ fn wrong_input_is_refused_in_one_line() {
         (&["pagerank", graph, "--sources", "1,99"], "sources: node '99' is not in the graph"),
         (&["pagerank", graph, "--sources", "1", "--nstart", "x"], "cannot be used with"),
         (&["pagerank", graph, "--report", "no/such/page.html"], "does not exist"),
+        (&["pagerank", graph, "--partition", "3d"], "expected auto, 1d, 1d-needed, 2d or 2d:RxC"),
+        (&["pagerank", graph, "--partition", "2d:2x2"], "2d:2x2 needs 4 ranks; there are"),
+        (&["pagerank", graph, "--delta", "1"], "delta = 1: allowed is 0 < delta < 1"),
+        (&["pagerank", graph, "--delta", "0.5", "--partition", "1d"], "partition 1d sends all"),
+        (&["graph", "info", graph, "--nodes", "0"], "ranks need at least 1 node"),
         (&["hits", graph, "--tol", "0"], "tolerance = 0"),
         (&["hits", graph, "--output", "scores.txt"], "ends in .csv or .parquet or .npy"),
     ];
@@ -102,6 +107,38 @@ fn documents_have_the_keys_that_scripts_read() {
         assert_eq!(all["sources"][1]["source"], "libgcc-s1");
         assert!(all["sources"][1]["top"][0]["rank"].as_f64().unwrap() > 0.3);
     }
+}
+
+#[test]
+fn partitions_are_chosen_told_and_compared() {
+    let graph = "kron:8:4";
+    let expected = json_of(1, &["pagerank", graph]);
+    assert_eq!(expected["partition"]["chosen"], "1d");
+    let on = |partition: &str| {
+        let nodes = ["--ranks-per-node", "2"];
+        json_of(8, &[&["pagerank", graph, "--partition", partition][..], &nodes].concat())
+    };
+    for partition in ["auto", "1d", "1d-needed", "2d", "2d:2x4"] {
+        let found = on(partition);
+        assert_eq!(found["top"], expected["top"], "{partition}");
+        let moved = &found["bytes_moved"];
+        assert_eq!(moved["between_nodes"], moved["lower_bound"], "{partition}");
+        assert!(moved["between_nodes"].as_u64().unwrap() > 0);
+    }
+    // What `graph info` says beforehand is what a run compares.
+    let info = json_of(1, &["graph", "info", graph, "--parts", "8", "--nodes", "4"]);
+    let part = &info["partitions"][0];
+    let found = on("auto");
+    assert_eq!((&part["nodes"], &part["chosen"]), (&4.into(), &found["partition"]["chosen"]));
+    assert_eq!(part["choices"], found["partition"]["choices"]);
+    assert_eq!(part["choices"].as_array().unwrap().len(), 5);
+    let here = json_of(8, &["graph", "info", graph, "--nodes", "4"]);
+    assert_eq!(here["partitions"], info["partitions"]);
+    let text = run(8, &["pagerank", graph, "--ranks-per-node", "2", "--partition", "1d-needed"]);
+    assert!(text.stdout.contains("partition 1d-needed (asked for); edges a rank: "), "{text:?}");
+    assert!(text.stdout.contains("received between 4 nodes: "), "{text:?}");
+    let text = run(1, &["graph", "info", graph, "--parts", "8", "--nodes", "4"]);
+    assert!(text.stdout.contains("8 ranks on 4 nodes: "), "{text:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::{Session, progress};
 use crate::error::{Error, Result};
 use crate::graph::convert::{ConvertSummary, convert, describe};
 use crate::graph::generator::Generator;
-use crate::graph::info::{Degrees, GraphInfo};
+use crate::graph::info::{Degrees, GraphInfo, PartitionInfo, Parts};
 use crate::graph::order::Relabel;
 
 #[derive(Debug, clap::Subcommand)]
@@ -56,9 +56,13 @@ pub(super) struct Convert {
 pub(super) struct Info {
     #[command(flatten)]
     input: Input,
-    /// Numbers of ranks to look at
-    #[arg(long, value_name = "P,…", value_delimiter = ',', default_value = "2,4,8,16,64")]
+    /// Numbers of ranks to look at [default: with --nodes the ranks of this job, if there are
+    /// several, otherwise 2,4,8,16,64]
+    #[arg(long, value_name = "P,…", value_delimiter = ',')]
     parts: Vec<usize>,
+    /// On how many nodes of a cluster these ranks lie [default: one rank a node]
+    #[arg(long, value_name = "M")]
+    nodes: Option<usize>,
 }
 
 impl GraphCommand {
@@ -121,7 +125,18 @@ fn print(session: Session<'_>, summary: &ConvertSummary, output: &std::path::Pat
 impl Info {
     fn run(&self, session: Session<'_>) -> Result<()> {
         let input = self.input.input(Relabel::Auto);
-        let work = || describe(session.communicator, &input, &self.parts);
+        let comm = session.communicator;
+        let here = [comm.ranks()];
+        let ranks: &[usize] = match &self.parts[..] {
+            [] if self.nodes.is_some() && here[0] > 1 => &here,
+            [] => &[2, 4, 8, 16, 64],
+            parts => parts,
+        };
+        if self.nodes == Some(0) {
+            return Err(Error::input("--nodes 0: ranks need at least 1 node"));
+        }
+        let parts = Parts { ranks, nodes: self.nodes, table: comm.settings().table };
+        let work = || describe(comm, &input, &parts);
         let Some(info) = progress::shown(session, work)? else {
             return Ok(());
         };
@@ -151,21 +166,53 @@ fn print_info(info: &GraphInfo) {
     }
     println!();
     println!(
-        "{:>6} {:>13} {:>11} {:>9} {:>17} {:>13}",
-        "ranks", "most edges", "most nodes", "÷ mean", "all-gather bytes", "needed bytes"
+        "{:>6} {:>6} {:>13} {:>13} {:>13} {:>9} {:>17} {:>13}",
+        "ranks",
+        "nodes",
+        "least edges",
+        "mean edges",
+        "most edges",
+        "÷ mean",
+        "all-gather bytes",
+        "needed bytes"
     );
     for part in &info.partitions {
         println!(
-            "{:>6} {:>13} {:>11} {:>9.3} {:>17} {:>13}",
+            "{:>6} {:>6} {:>13} {:>13.0} {:>13} {:>9.3} {:>17} {:>13}",
             part.ranks,
+            part.nodes,
+            part.least_edges,
+            part.mean_edges,
             part.most_edges,
-            part.most_nodes,
             part.imbalance,
             part.all_gather_bytes,
             part.needed_bytes
         );
     }
     println!("bytes: received by all ranks together in an iteration, 8 a value");
+    for part in info.partitions.iter().filter(|part| part.nodes > 1) {
+        print_choices(part);
+    }
+}
+
+/// What each partition would move between the nodes of a cluster.
+fn print_choices(part: &PartitionInfo) {
+    println!();
+    println!("{} ranks on {} nodes: {}, {}", part.ranks, part.nodes, part.chosen, part.reason);
+    println!(
+        "{:>14} {:>20} {:>20} {:>9} {:>12}",
+        "partition", "bytes between nodes", "busiest node bytes", "messages", "estimate us"
+    );
+    for choice in &part.choices {
+        println!(
+            "{:>14} {:>20} {:>20} {:>9} {:>12.1}",
+            choice.partition,
+            choice.bytes_between_nodes,
+            choice.busiest_node_bytes,
+            choice.messages,
+            choice.time_us
+        );
+    }
 }
 
 fn print_degrees(name: &str, degrees: &Degrees) {

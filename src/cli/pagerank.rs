@@ -14,6 +14,7 @@ use crate::files;
 use crate::graph::options::{Dangling, Number, PageRankOptions, Scale, Stop};
 use crate::graph::output::TopNode;
 use crate::graph::personalized::{self, SourcesSummary};
+use crate::graph::scheme::Partitioning;
 use crate::graph::{self, PageRankJob, PageRankSummary};
 
 /// Rank the nodes of a graph as `networkx.pagerank` does, on all ranks of the job.
@@ -66,6 +67,16 @@ pub(super) struct Pagerank {
     /// Order nodes by degree inside, which is faster unless ids are already local
     #[arg(long, value_enum, default_value = "auto")]
     relabel: RelabelName,
+    /// How edges and values lie on the ranks, which changes no bit of the result: 1d (edges by
+    /// target, all values to every node of the cluster), 1d-needed (only the values that its edges
+    /// read), 2d or 2d:RxC (ranks in R rows and C columns, edges by target and source), or auto
+    /// (the cheapest by the sizes and the --table of `rankwise tune`)
+    #[arg(long, default_value = "auto", value_name = "PARTITION", conflicts_with = "sources")]
+    partition: Partitioning,
+    /// Do not send the rank of a node again until it has changed by this share of what TOL allows
+    /// each node; 0 < SHARE < 1. The result is a little different, and within TOL all the same
+    #[arg(long, value_name = "SHARE", conflicts_with = "sources")]
+    delta: Option<f64>,
     /// Without convergence write the last ranks to the output, without a manifest, and fail
     #[arg(long, requires = "output")]
     write_anyway: bool,
@@ -146,6 +157,8 @@ impl Pagerank {
                 ScaleName::Sum1 => Scale::One,
                 ScaleName::Sumn => Scale::Nodes,
             },
+            partition: self.partition,
+            delta: self.delta,
         }
     }
 
@@ -261,9 +274,29 @@ impl Pagerank {
             s.write,
             summary.peak_rss_bytes as f64 / f64::from(1 << 20)
         );
+        print_partition(summary, session.communicator.topology().nodes());
         for path in [&self.output, &self.report].into_iter().flatten() {
             println!("wrote {}", path.display());
         }
+    }
+}
+
+/// What was distributed how, and what moved between nodes of the cluster.
+fn print_partition(summary: &PageRankSummary, nodes: usize) {
+    let PageRankSummary { partition, bytes_moved, .. } = summary;
+    println!(
+        "partition {} ({}); edges a rank: {} to {}, mean {:.0}",
+        partition.chosen,
+        partition.reason,
+        partition.edges_min,
+        partition.edges_max,
+        partition.edges_mean
+    );
+    if nodes > 1 {
+        println!(
+            "received between {nodes} nodes: {} bytes; the least of this partition: {} bytes",
+            bytes_moved.between_nodes, bytes_moved.lower_bound
+        );
     }
 }
 

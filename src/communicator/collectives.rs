@@ -230,6 +230,27 @@ impl Communicator {
         Ok((output, from))
     }
 
+    /// [`Communicator::all_to_all_vec`] where all ranks know all counts: `counts[a * ranks + b]`
+    /// elements go from rank `a` to rank `b`. Nothing but them is sent.
+    #[track_caller]
+    pub fn all_to_all_by<'a, T: Element>(
+        &self,
+        counts: &Arc<[usize]>,
+        input: impl Into<Source<'a, T>>,
+        output: impl Into<Sink<'a, T>>,
+    ) -> Result<()> {
+        let ranks = self.ranks();
+        if counts.len() != ranks * ranks {
+            return Err(Error::input(format!(
+                "all_to_all: {} counts; {ranks} ranks have {} pairs",
+                counts.len(),
+                ranks * ranks
+            )));
+        }
+        let call = self.all_to_all_call::<T>(counts.clone());
+        self.run(&call, input.into(), output.into(), Location::caller())
+    }
+
     /// The call that exchanges blocks of one length, of `n` elements a rank in all.
     pub(super) fn all_to_all_even<T: Element>(&self, n: usize) -> Result<Call> {
         let ranks = self.ranks();

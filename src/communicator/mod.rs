@@ -9,6 +9,7 @@
 //!   `overlap`: started with borrowed buffers, inside a scope.
 //! * `choice`: which algorithm a call takes, and calls that the MPI library itself serves.
 //! * `groups`: splitting, grids, agreeing on an error.
+//! * `shared_vector`: a vector once a node; `needed`: only what other nodes read of it is sent.
 
 mod background;
 mod call;
@@ -17,6 +18,7 @@ mod collectives;
 pub(crate) mod contributions;
 mod fused;
 mod groups;
+mod needed;
 mod node_blocks;
 mod overlap;
 mod pending;
@@ -32,6 +34,7 @@ use std::time::Duration;
 pub use background::{Background, Task};
 pub use call::{AllGather, AllReduce, AnyCall, ReduceScatter};
 pub use groups::Grid;
+pub use needed::Resend;
 pub use overlap::{Overlap, Started};
 pub use pending::{Lent, Pending, Storage};
 pub use shared_vector::SharedVector;

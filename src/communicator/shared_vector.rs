@@ -1,6 +1,10 @@
 //! A vector that exists once a node: its all-gather is a synchronisation, not a copy.
+//!
+//! Between nodes either all values move, or those alone that some rank of the other node reads (see
+//! `needed`).
 
 use super::Communicator;
+use super::needed::{self, Needed, Resend};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::sharding::Sharding;
@@ -19,13 +23,15 @@ pub struct SharedVector<T: Element> {
     /// The ranks of the own node.
     node: Communicator,
     /// One rank of each node, on that rank; `None` elsewhere and on one node.
-    between: Option<Between>,
+    between: Option<Between<T>>,
     many_nodes: bool,
+    /// Bytes from other nodes so far; on the speaker.
+    received_bytes: u64,
 }
 
 /// What the speaker of a node knows.
 #[derive(Debug)]
-struct Between {
+struct Between<T> {
     speakers: Communicator,
     /// The shards of each node one after another, as global ranges.
     ranges: Vec<Vec<std::ops::Range<usize>>>,
@@ -33,11 +39,40 @@ struct Between {
     nodes: Sharding,
     /// Whether node after node is also element after element.
     in_order: bool,
+    /// What moves, if not all.
+    needed: Option<Needed<T>>,
 }
 
 impl Communicator {
     /// A zeroed vector over `sharding`, once a node. Collective.
     pub fn shared_vector<T: Element>(&self, sharding: &Sharding) -> Result<SharedVector<T>> {
+        self.new_shared_vector(sharding, None)
+    }
+
+    /// [`Communicator::shared_vector`] of which this rank reads, outside its own node, only the
+    /// elements `reads`, in any order. The others keep whatever they were. Collective.
+    pub fn shared_vector_of<T: Element>(
+        &self,
+        sharding: &Sharding,
+        reads: &[u32],
+        resend: Resend,
+    ) -> Result<SharedVector<T>> {
+        let wrong = reads.iter().find(|&&i| i as usize >= sharding.n());
+        self.agree(match wrong {
+            Some(i) => Err(Error::input(format!(
+                "shared_vector_of: element {i} of {} is no element",
+                sharding.n()
+            ))),
+            None => Ok(()),
+        })?;
+        self.new_shared_vector(sharding, Some((reads, resend)))
+    }
+
+    fn new_shared_vector<T: Element>(
+        &self,
+        sharding: &Sharding,
+        only: Option<(&[u32], Resend)>,
+    ) -> Result<SharedVector<T>> {
         let (rank, n, topology) = (self.rank(), sharding.n(), self.topology());
         if sharding.ranks() != self.ranks() {
             return Err(Error::input(format!(
@@ -49,13 +84,22 @@ impl Communicator {
         let node = self.split_by_node()?;
         let many_nodes = topology.nodes() > 1;
         let speaks = topology.local(rank) == 0;
-        let between = match many_nodes {
+        let mut between = match many_nodes {
             false => None,
             true => {
                 let speakers = self.split(usize::from(!speaks), rank)?;
                 speaks.then(|| Between::new(speakers, self, sharding))
             }
         };
+        if let Some((reads, resend)) = only.filter(|_| many_nodes) {
+            let node_of = |i: usize| topology.node(sharding.owner(i).unwrap_or(0));
+            let own = topology.node(rank);
+            let wanted = needed::collect(&node, reads, |i| node_of(i) == own, n)?;
+            if let Some(between) = &mut between {
+                let needed = Needed::new(&between.speakers, wanted, node_of, resend)?;
+                between.needed = Some(needed);
+            }
+        }
         let bytes = NodeVector::<T>::bytes(n).ok_or_else(|| {
             Error::input(format!("a shared vector of {n} {} is too large", T::DTYPE))
         })?;
@@ -64,11 +108,12 @@ impl Communicator {
             None => Allocation::private(bytes)?,
         };
         let vector = NodeVector::new(segment, n, sharding.range(rank));
-        Ok(SharedVector { vector, sharding: sharding.clone(), node, between, many_nodes })
+        let sharding = sharding.clone();
+        Ok(SharedVector { vector, sharding, node, between, many_nodes, received_bytes: 0 })
     }
 }
 
-impl Between {
+impl<T: Element> Between<T> {
     fn new(speakers: Communicator, all: &Communicator, sharding: &Sharding) -> Self {
         let topology = all.topology();
         // Speakers are ordered by rank, and nodes are numbered by their lowest rank: the same.
@@ -79,11 +124,27 @@ impl Between {
             ranges.iter().map(|ranges| ranges.iter().map(|r| r.len()).sum()).collect();
         let filled = ranges.iter().flatten().filter(|range| !range.is_empty());
         let in_order = filled.map(|range| range.start).is_sorted();
-        Between { speakers, ranges, nodes: Sharding::from_counts(&counts), in_order }
+        let nodes = Sharding::from_counts(&counts);
+        Between { speakers, ranges, nodes, in_order, needed: None }
     }
 
-    /// Fills in the shards of the other nodes.
-    fn exchange<T: Element>(&self, whole: &mut [T]) -> Result<()> {
+    /// Bytes that a full exchange brings to this node.
+    fn bytes(&self) -> u64 {
+        let others = self.nodes.n() - self.nodes.count(self.speakers.rank());
+        self.needed.as_ref().map_or((others * size_of::<T>()) as u64, Needed::bytes)
+    }
+
+    /// Fills in the shards of the other nodes, or what is needed of them; returns the bytes
+    /// received.
+    fn exchange(&mut self, whole: &mut [T]) -> Result<u64> {
+        if let Some(needed) = &mut self.needed {
+            return needed.exchange(&self.speakers, whole);
+        }
+        self.gather(whole)?;
+        Ok(self.bytes())
+    }
+
+    fn gather(&self, whole: &mut [T]) -> Result<()> {
         if self.in_order {
             return self.speakers.all_gather_in_place(&self.nodes, whole);
         }
@@ -117,8 +178,8 @@ impl<T: Element> SharedVector<T> {
     pub fn gather(&mut self) -> Result<()> {
         if self.many_nodes {
             self.node.barrier()?;
-            if let Some(between) = &self.between {
-                between.exchange(self.vector.open_mut())?;
+            if let Some(between) = &mut self.between {
+                self.received_bytes += between.exchange(self.vector.open_mut())?;
             }
         }
         self.node.barrier()?;
@@ -134,6 +195,18 @@ impl<T: Element> SharedVector<T> {
     /// The whole as of the last gather, and the own shard for the next one.
     pub fn split(&mut self) -> (&[T], &mut [T]) {
         self.vector.split()
+    }
+
+    /// Bytes of values that came from other nodes so far, counted on the rank of this node that
+    /// receives them; 0 on the others.
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes
+    }
+
+    /// Bytes that a gather brings from other nodes when every value is sent, counted in the same
+    /// way: no exchange of the values that the ranks of this node read can do with less.
+    pub fn bytes_a_gather(&self) -> u64 {
+        self.between.as_ref().map_or(0, Between::bytes)
     }
 
     /// Who owns which part.

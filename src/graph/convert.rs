@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::columns::Columns;
 use super::export::{self, GraphFormat};
-use super::info::{GraphInfo, info};
+use super::info::{GraphInfo, Parts, info};
 use super::open::Opened;
 use super::order::Relabel;
 use super::partition::PartitionOptions;
@@ -59,9 +59,9 @@ fn whole(comm: &Communicator, input: &GraphInput) -> Result<Option<Whole>> {
 pub fn describe(
     comm: &Communicator,
     input: &GraphInput,
-    parts: &[usize],
+    parts: &Parts<'_>,
 ) -> Result<Option<GraphInfo>> {
-    comm.agree(match parts.iter().find(|&&ranks| ranks == 0 || ranks > 1 << 20) {
+    comm.agree(match parts.ranks.iter().find(|&&ranks| ranks == 0 || ranks > 1 << 20) {
         Some(ranks) => Err(Error::input(format!("{ranks} ranks: allowed is 1 to {}", 1 << 20))),
         None => Ok(()),
     })?;

@@ -5,9 +5,15 @@
 
 use serde::Serialize;
 
+use super::cost::{Candidate, Network, ONE_NODE, Reads, cheapest, why};
+use super::grid;
 use super::ids::Numbering;
 use super::partition::balance;
+use super::scheme::{Partitioning, Scheme};
 use super::whole::Whole;
+use crate::reduce::gather::Double;
+use crate::select::Table;
+use crate::topology::Topology;
 
 /// A summary of a graph. The field names are the JSON keys.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -77,10 +83,36 @@ pub struct PartitionInfo {
     pub all_gather_bytes: u64,
     /// The same if a rank gets only the values that its edges read.
     pub needed_bytes: u64,
+    /// On how many nodes the ranks are taken to lie, in blocks.
+    pub nodes: usize,
+    /// Edges of the rank that has fewest.
+    pub least_edges: u64,
+    /// Edges of a rank on average.
+    pub mean_edges: f64,
+    /// What `pagerank --partition auto` would choose.
+    pub chosen: String,
+    /// In words.
+    pub reason: String,
+    /// What each partition would move between these nodes in an iteration (f64).
+    pub choices: Vec<Candidate>,
 }
 
+/// What is asked about partitions.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// Numbers of ranks.
+    pub ranks: &'a [usize],
+    /// On how many nodes they lie, at most one a rank; `None` for one rank a node.
+    pub nodes: Option<usize>,
+    /// Measurements of the network between nodes.
+    pub table: Option<&'a Table>,
+}
+
+/// Up to so many ranks partitions are compared: beyond, placing them alone takes seconds.
+const MOST_COMPARED: usize = 4096;
+
 /// Looks at a graph, and at its partition for each number of ranks in `parts`.
-pub fn info(graph: &Whole, parts: &[usize]) -> GraphInfo {
+pub fn info(graph: &Whole, parts: &Parts<'_>) -> GraphInfo {
     let n = graph.nodes();
     let degree = |place: usize| graph.offsets[place + 1] - graph.offsets[place];
     let (mut self_loops, mut duplicates) = (0, 0);
@@ -106,7 +138,7 @@ pub fn info(graph: &Whole, parts: &[usize]) -> GraphInfo {
         duplicate_edges: duplicates,
         in_degree: degrees((0..n).map(degree)),
         out_degree: degrees(graph.out_degrees.iter().map(|&d| u64::from(d))),
-        partitions: parts.iter().map(|&ranks| split(graph, ranks)).collect(),
+        partitions: parts.ranks.iter().map(|&ranks| split(graph, ranks, parts)).collect(),
     }
 }
 
@@ -134,12 +166,13 @@ fn degrees(all: impl Iterator<Item = u64>) -> Degrees {
     }
 }
 
-fn split(graph: &Whole, ranks: usize) -> PartitionInfo {
+fn split(graph: &Whole, ranks: usize, parts: &Parts<'_>) -> PartitionInfo {
     const VALUE_BYTES: u64 = 8;
     let n = graph.nodes();
     let lengths = graph.offsets.windows(2).map(|row| (row[1] - row[0]) as u32);
     let sharding = balance(lengths, ranks);
     let (mut most_edges, mut most_nodes, mut needed) = (0, 0, 0);
+    let mut reads = Reads::new(&sharding);
     // The last rank that needed each node; ranks count from 1 here.
     let mut wanted_by = vec![0u32; n];
     for rank in 0..ranks {
@@ -147,7 +180,9 @@ fn split(graph: &Whole, ranks: usize) -> PartitionInfo {
         let edges = graph.offsets[own.start]..graph.offsets[own.end];
         most_edges = most_edges.max(edges.end - edges.start);
         most_nodes = most_nodes.max(own.len() as u64);
-        for &source in &graph.sources[edges.start as usize..edges.end as usize] {
+        let sources = &graph.sources[edges.start as usize..edges.end as usize];
+        reads.push(sources);
+        for &source in sources {
             let wanted = &mut wanted_by[source as usize];
             if *wanted != rank as u32 + 1 && !own.contains(&(source as usize)) {
                 *wanted = rank as u32 + 1;
@@ -155,7 +190,9 @@ fn split(graph: &Whole, ranks: usize) -> PartitionInfo {
             }
         }
     }
-    let mean = graph.edges() as f64 / ranks as f64;
+    let (least_edges, mean, _) = reads.balance();
+    let a_node = ranks.div_ceil(parts.nodes.unwrap_or(ranks).clamp(1, ranks));
+    let (scheme, reason, choices) = choose(&reads, ranks, a_node, n, parts.table);
     PartitionInfo {
         ranks,
         most_edges,
@@ -163,5 +200,34 @@ fn split(graph: &Whole, ranks: usize) -> PartitionInfo {
         imbalance: if mean > 0.0 { most_edges as f64 / mean } else { 1.0 },
         all_gather_bytes: VALUE_BYTES * n as u64 * (ranks as u64 - 1),
         needed_bytes: VALUE_BYTES * needed,
+        nodes: ranks.div_ceil(a_node),
+        least_edges,
+        mean_edges: mean,
+        chosen: scheme.to_string(),
+        reason,
+        choices,
     }
+}
+
+/// What `pagerank` would choose on so many ranks a node, why, and from what.
+fn choose(
+    reads: &Reads,
+    ranks: usize,
+    a_node: usize,
+    n: usize,
+    table: Option<&Table>,
+) -> (Scheme, String, Vec<Candidate>) {
+    if ranks > MOST_COMPARED {
+        return (Scheme::OneD, format!("not compared beyond {MOST_COMPARED} ranks"), Vec::new());
+    }
+    let (topology, network) = (Topology::blocks(ranks, a_node), Network::of(table));
+    let sizes = grid::sizes::<Double>(n);
+    if topology.nodes() == 1 {
+        let one = reads.candidate(Scheme::OneD, &topology, sizes, &network);
+        return (Scheme::OneD, ONE_NODE.to_string(), vec![one]);
+    }
+    let all = reads.candidates(&topology, sizes, &network);
+    let scheme = cheapest(&all, Partitioning::Auto, sizes.cuttable, true).unwrap_or(Scheme::OneD);
+    let reason = why(&all, scheme, &network);
+    (scheme, reason, all.into_iter().map(|(_, candidate)| candidate).collect())
 }

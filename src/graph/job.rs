@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::columns::Columns;
+use super::cost::PartitionReport;
 use super::ids::Numbering;
 use super::node_values;
 use super::open::{Graph, Opened};
@@ -108,6 +109,8 @@ pub struct PageRankSummary {
     pub residual: f64,
     /// The change of each step.
     pub residuals: Vec<f64>,
+    /// The sum of all changes that were not sent at the end, with `delta`.
+    pub withheld: f64,
     /// Time of the iteration ÷ steps ÷ directed edges; 0 without any.
     pub ns_per_edge: f64,
     /// The phases.
@@ -118,6 +121,8 @@ pub struct PageRankSummary {
     pub peak_rss_bytes_by_rank: Vec<u64>,
     /// What the contributions of all iterations took between ranks and nodes.
     pub bytes_moved: Traffic,
+    /// How edges and values were distributed, and why.
+    pub partition: PartitionReport,
     /// The highest ranks.
     pub top: Vec<TopNode>,
 }
@@ -167,11 +172,13 @@ pub fn run(comm: &Communicator, job: &PageRankJob) -> Result<PageRankSummary> {
         iterations: result.iterations,
         residual: result.residual,
         residuals: result.residuals,
+        withheld: result.withheld,
         ns_per_edge: if edge_steps > 0.0 { seconds.iterate * 1e9 / edge_steps } else { 0.0 },
         seconds,
         peak_rss_bytes: memory.iter().copied().max().unwrap_or(0),
         peak_rss_bytes_by_rank: memory,
         bytes_moved: result.traffic,
+        partition: result.partition,
         top,
     };
     finish(comm, job.output.as_deref(), &job.command, &written, &summary)?;

@@ -18,6 +18,10 @@
 //! | `column` | values of edges, in memory or in a mapped file |
 //! | `rows` | the incoming edges of a range of nodes, in canonical order |
 //! | `partition` | who owns which nodes; moves the edges to the owners of their targets |
+//! | `scheme`, `cost` | one dimension or two, all values or needed ones; what each would take |
+//! | `grid` | two dimensions: rows of ranks share rows of edges, and sums travel |
+//! | `exchange` | the contributions of an iteration, moved as was chosen |
+//! | `delta` | ranks that hardly changed are not sent again |
 //! | `generator` | Kronecker and uniform graphs, the same for any number of ranks |
 //! | `node_values` | files of node ids and values, such as a personalization |
 //! | `order` | nodes by falling degree, and back |
@@ -40,10 +44,14 @@ pub mod column;
 pub mod columns;
 mod compression;
 pub mod convert;
+pub mod cost;
+mod delta;
 pub mod edge_list;
+mod exchange;
 pub mod export;
 pub mod gap;
 pub mod generator;
+mod grid;
 pub mod hits;
 pub mod ids;
 pub mod info;
@@ -65,6 +73,7 @@ pub mod partition;
 pub mod personalized;
 pub mod progress;
 pub mod rows;
+pub mod scheme;
 pub mod source;
 pub mod step;
 pub mod traffic;

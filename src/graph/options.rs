@@ -3,6 +3,7 @@
 //! Three families of tools give three kinds of numbers for the same graph; each can be asked for:
 //! how ranks are scaled, when iteration stops, and where the rank of dangling nodes goes.
 
+use super::scheme::Partitioning;
 use crate::error::{Error, Result};
 
 /// The types of the contributions that are gathered, and of ranks and their sums.
@@ -74,6 +75,11 @@ pub struct PageRankOptions {
     pub stop: Stop,
     /// What ranks add up to.
     pub scale: Scale,
+    /// How edges and values lie on the ranks; no bit of the result depends on it.
+    pub partition: Partitioning,
+    /// Do not send ranks again that changed by less than this share of what the stopping rule
+    /// allows each node; in (0, 1). See `delta` for what that does to the result.
+    pub delta: Option<f64>,
 }
 
 impl Default for PageRankOptions {
@@ -86,6 +92,8 @@ impl Default for PageRankOptions {
             dangling: Dangling::default(),
             stop: Stop::default(),
             scale: Scale::default(),
+            partition: Partitioning::default(),
+            delta: None,
         }
     }
 }
@@ -104,6 +112,23 @@ impl PageRankOptions {
         }
         if self.max_iterations == 0 {
             return Err(Error::input("max-iterations = 0: allowed is 1 or more"));
+        }
+        let Some(delta) = self.delta else {
+            return Ok(());
+        };
+        if !(delta > 0.0 && delta < 1.0) {
+            return Err(Error::input(format!("delta = {delta}: allowed is 0 < delta < 1")));
+        }
+        if self.stop == Stop::Max {
+            return Err(Error::input(
+                "delta bounds the sum of all errors, so it needs a rule for stopping that does; \
+                 choose networkx, l1 or bound instead of max",
+            ));
+        }
+        if self.partition == Partitioning::OneD {
+            return Err(Error::input(
+                "delta leaves values out, and partition 1d sends all; choose 1d-needed, 2d or auto",
+            ));
         }
         Ok(())
     }
@@ -177,6 +202,17 @@ mod tests {
         for tolerance in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             let error = PageRankOptions { tolerance, ..default }.validate().unwrap_err();
             assert!(error.message.contains("finite number > 0"), "{error}");
+        }
+        let halves = PageRankOptions { delta: Some(0.5), ..default };
+        assert!(halves.validate().is_ok());
+        for (options, what) in [
+            (PageRankOptions { delta: Some(0.0), ..default }, "0 < delta < 1"),
+            (PageRankOptions { delta: Some(f64::NAN), ..default }, "0 < delta < 1"),
+            (PageRankOptions { stop: Stop::Max, ..halves }, "instead of max"),
+            (PageRankOptions { partition: Partitioning::OneD, ..halves }, "1d sends all"),
+        ] {
+            let error = options.validate().unwrap_err();
+            assert!(error.message.contains(what), "{error}");
         }
         let error = PageRankOptions { max_iterations: 0, ..default }.validate().unwrap_err();
         assert!(error.message.contains("1 or more"), "{error}");

@@ -15,7 +15,8 @@
 //! # Why pull
 //! The owner of v adds up the contributions `cᵤ = xᵤ·α/W(u)` of its in-neighbours: one writer a
 //! node, no atomics, and the all-gather of `c` is the only traffic of an iteration besides
-//! [`SUM_LIMBS`] integers. `c` exists once a node (`SharedVector`): there the all-gather is a meet.
+//! [`SUM_LIMBS`] integers. `c` exists once a host (`SharedVector`): there the all-gather is a meet.
+//! Between hosts the values that are read can move alone, or ranks can share rows (`scheme`).
 //!
 //! # The same bits on any number of ranks and threads
 //! A row is summed by one rank, in an order that follows from the graph alone (`order`,
@@ -37,6 +38,9 @@
 
 use std::time::Instant;
 
+use super::cost::PartitionReport;
+use super::delta::Withheld;
+use super::exchange::Exchange;
 use super::options::{Distributions, Number, PageRankOptions, Scale, Stop};
 use super::partition::Partition;
 use super::progress;
@@ -63,8 +67,12 @@ pub struct PageRankResult {
     pub residual: f64,
     /// The change of each step; the last is `residual`.
     pub residuals: Vec<f64>,
+    /// Σ|xᵤ − x̃ᵤ| over the nodes whose last changes were not sent (see `delta`); 0 without it.
+    pub withheld: f64,
     /// What the contributions cost.
     pub traffic: Traffic,
+    /// How edges and values were distributed.
+    pub partition: PartitionReport,
     /// The time of the steps on this rank, without laying out the rows before them.
     pub seconds: f64,
     /// Why the ranks are not what was asked for, if they are not; the same on every rank.
@@ -81,7 +89,9 @@ pub fn pagerank(
     comm.agree(options.validate())?;
     let n = graph.sharding.n();
     if n == 0 {
-        return Ok(PageRankResult::default());
+        let (chosen, reason) = ("1d".to_string(), "no nodes".to_string());
+        let partition = PartitionReport { chosen, reason, ..PartitionReport::default() };
+        return Ok(PageRankResult { partition, ..PageRankResult::default() });
     }
     let given = comm.agree(given.normalised(n))?;
     let mut result = match options.number {
@@ -102,50 +112,59 @@ fn iterate<P: Precision>(
     given: &Distributions,
 ) -> Result<PageRankResult> {
     let n = graph.sharding.n();
-    let mut state = comm.agree(State::<P>::new(graph, options, given))?;
-    let mut contributions = comm.shared_vector::<P::Wire>(&graph.sharding)?;
-    state.contribute(contributions.own_mut());
-    contributions.gather()?;
-    let mut dangling = reduce(comm, [&state.dangling(), &ExactSum::new()])?[0];
+    let mut exchange = Exchange::<P>::new(comm, graph, options)?;
+    let outside = exchange.tile.is_some();
+    let mut state = comm.agree(State::<P>::new(graph, options, given, outside))?;
+    state.contribute(exchange.contributions.own_mut());
+    exchange.contributions.gather()?;
+    let mut dangling = reduce(comm, &[&state.dangling(), &ExactSum::new()])?[0];
     let limit = options.limit(n);
+    let threshold = options.delta.map(|fraction| fraction * limit / n as f64);
+    let mut kept = threshold.map(|threshold| Withheld::<P>::new(state.own().0, threshold));
+    let mut result = PageRankResult { residual: f64::INFINITY, ..PageRankResult::default() };
     let started = Instant::now();
-    let (mut residual, mut residuals) = (f64::INFINITY, Vec::new());
-    let traffic =
-        |gathers: usize| Traffic::of_gathers(comm, &graph.sharding, size_of::<P::Wire>(), gathers);
     progress::stage("iterate", None);
     for iteration in 1..=options.max_iterations {
-        let (whole, next) = contributions.split();
+        if let Some(tile) = &mut exchange.tile {
+            tile.sums(exchange.contributions.whole(), state.outside_mut())?;
+        }
+        let (whole, next) = exchange.contributions.split();
         let sums = state.step(whole, dangling, next);
-        [dangling, residual] = reduce(comm, [&sums.dangling, &sums.residual])?;
+        let mut all = vec![&sums.dangling, &sums.residual];
+        let withheld = kept.as_mut().map(|kept| kept.withhold(state.own(), next));
+        all.extend(&withheld);
+        let values = reduce(comm, &all)?;
+        (dangling, result.residual) = (values[0], values[1]);
+        result.withheld = values.get(2).copied().unwrap_or(0.0);
         if options.stop == Stop::Max {
-            residual = comm.all_reduce_vec(&[sums.largest], Op::Max)?[0];
+            result.residual = comm.all_reduce_vec(&[sums.largest], Op::Max)?[0];
         }
-        residuals.push(residual);
+        result.residuals.push(result.residual);
+        result.iterations = iteration;
         progress::advance(1);
-        if residual < limit {
-            let (ranks, seconds) = (state.ranks(), started.elapsed().as_secs_f64());
-            return Ok(PageRankResult {
-                ranks,
-                iterations: iteration,
-                residual,
-                residuals,
-                traffic: traffic(iteration),
-                seconds,
-                failure: None,
-            });
+        if result.residual + result.withheld < limit {
+            return finish(comm, &state, &exchange, result, started, iteration);
         }
-        contributions.gather()?;
+        exchange.contributions.gather()?;
     }
-    let failure = Some(not_converged("pagerank", options.max_iterations, residual, limit, n));
-    Ok(PageRankResult {
-        ranks: state.ranks(),
-        iterations: options.max_iterations,
-        residual,
-        residuals,
-        traffic: traffic(options.max_iterations + 1),
-        seconds: started.elapsed().as_secs_f64(),
-        failure,
-    })
+    let change = result.residual + result.withheld;
+    result.failure = Some(not_converged("pagerank", options.max_iterations, change, limit, n));
+    finish(comm, &state, &exchange, result, started, options.max_iterations + 1)
+}
+
+/// Adds what is known at the end. Collective.
+fn finish<P: Precision>(
+    comm: &Communicator,
+    state: &State<P>,
+    exchange: &Exchange<P>,
+    result: PageRankResult,
+    started: Instant,
+    gathers: usize,
+) -> Result<PageRankResult> {
+    let (ranks, seconds) = (state.ranks(), started.elapsed().as_secs_f64());
+    let traffic = exchange.traffic(comm, gathers, result.iterations)?;
+    let partition = exchange.report.clone();
+    Ok(PageRankResult { ranks, seconds, traffic, partition, ..result })
 }
 
 /// The error of a run whose last step changed too much. The residual has the same bits everywhere,
@@ -168,11 +187,11 @@ pub(super) fn not_converged(
     Error { agreed: true, ..error }
 }
 
-/// The values of two exact sums over all ranks.
-fn reduce(comm: &Communicator, sums: [&ExactSum; 2]) -> Result<[f64; 2]> {
-    let limbs = comm.all_reduce_vec(&[sums[0].limbs(), sums[1].limbs()].concat(), Op::Sum)?;
-    let value = |part: &[i64]| ExactSum::from_limbs(part).value();
-    Ok([value(&limbs[..LIMBS]), value(&limbs[LIMBS..])])
+/// The values of exact sums over all ranks.
+fn reduce(comm: &Communicator, sums: &[&ExactSum]) -> Result<Vec<f64>> {
+    let limbs: Vec<i64> = sums.iter().flat_map(|sum| sum.limbs()).collect();
+    let limbs = comm.all_reduce_vec(&limbs, Op::Sum)?;
+    Ok(limbs.chunks(LIMBS).map(|part| ExactSum::from_limbs(part).value()).collect())
 }
 
 /// The L1 distance between `ranks` and one more step from them, computed serially by pushing along

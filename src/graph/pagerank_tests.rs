@@ -37,7 +37,7 @@ fn run(partitions: &[Partition], alpha: f64, steps: usize, limit: f64) -> (Vec<f
     let options = PageRankOptions { alpha, ..PageRankOptions::default() };
     let given = Distributions::default();
     let mut states: Vec<State<Double>> =
-        partitions.iter().map(|p| State::new(p, &options, &given).unwrap()).collect();
+        partitions.iter().map(|p| State::new(p, &options, &given, false).unwrap()).collect();
     let total = |sums: Vec<ExactSum>| {
         let mut all = ExactSum::new();
         sums.iter().for_each(|sum| all.merge(sum));

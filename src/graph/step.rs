@@ -54,6 +54,8 @@ impl Spread {
 #[derive(Debug)]
 pub(super) struct State<P: Precision> {
     rows: Layout<P>,
+    /// The sums of the own rows, where others compute them.
+    outside: Vec<P::Sum>,
     /// The rank of each own node.
     x: Vec<P::Sum>,
     /// α/W of each own node, 0 for dangling ones.
@@ -98,13 +100,18 @@ struct Task<'s, P: Precision> {
 }
 
 impl<P: Precision> State<P> {
-    /// The start of the iteration; `given` are normalised.
+    /// The start of the iteration; `given` are normalised. With `outside`, the sums of the own rows
+    /// are computed elsewhere, and written to [`State::outside_mut`] before each step.
     pub(super) fn new(
         graph: &Partition,
         options: &PageRankOptions,
         given: &Distributions,
+        outside: bool,
     ) -> Result<Self> {
-        let rows = Layout::new(&graph.rows, graph.sharding.n())?;
+        let rows = match outside {
+            true => Layout::Outside(graph.rows.range.len()),
+            false => Layout::new(&graph.rows, graph.sharding.n())?,
+        };
         let start = Spread::new(given.start.as_ref(), graph);
         let scale = scale::<P>(graph, options.alpha)?;
         let dangling = match options.dangling {
@@ -116,6 +123,7 @@ impl<P: Precision> State<P> {
         Ok(State {
             x: (0..scale.len()).map(|i| P::Sum::from_f64(start.at(i))).collect(),
             tasks: rows.tasks(),
+            outside: vec![P::Sum::default(); if outside { scale.len() } else { 0 }],
             rows,
             scale,
             alpha: options.alpha,
@@ -127,6 +135,16 @@ impl<P: Precision> State<P> {
     /// The ranks of the own nodes.
     pub(super) fn ranks(&self) -> Vec<f64> {
         self.x.iter().map(|x| x.to_f64()).collect()
+    }
+
+    /// The ranks of the own nodes as they are, and their factors.
+    pub(super) fn own(&self) -> (&[P::Sum], &[P::Sum]) {
+        (&self.x, &self.scale)
+    }
+
+    /// Where the sums of the own rows go, if they come from outside.
+    pub(super) fn outside_mut(&mut self) -> &mut [P::Sum] {
+        &mut self.outside
     }
 
     /// The rank of the own dangling nodes.
@@ -211,6 +229,9 @@ impl<P: Precision> State<P> {
                 Layout::Blocked(_) => {
                     row_sums[..x.len()].copy_from_slice(&all_sums[i * GRAIN..][..x.len()]);
                 }
+                Layout::Outside(_) => {
+                    row_sums[..x.len()].copy_from_slice(&self.outside[at..][..x.len()]);
+                }
             }
             let (mut dangling, mut residual) = (0.0, 0.0);
             for i in 0..x.len() {
@@ -256,6 +277,8 @@ enum Layout<P: Precision> {
     Whole(GatherRows<P>),
     /// By blocks of sources: they do not.
     Blocked(BlockedRows<P>),
+    /// Not here: so many rows are summed elsewhere (see `grid`).
+    Outside(usize),
 }
 
 impl<P: Precision> Layout<P> {
@@ -274,6 +297,10 @@ impl<P: Precision> Layout<P> {
     fn tasks(&self) -> Sharding {
         match self {
             Layout::Whole(rows) => tasks(rows),
+            Layout::Outside(rows) => {
+                let prefix: Vec<u64> = (0..=rows.div_ceil(GRAIN) as u64).collect();
+                cut(&prefix, rows / (1 << 14) + 1, GRAIN, *rows)
+            }
             Layout::Blocked(rows) => {
                 let threads = rayon::current_num_threads();
                 let many = if threads == 1 { 1 } else { 3 * threads };

@@ -1,8 +1,11 @@
 //! The bytes that the vectors of an iteration take between ranks.
 //!
-//! Counted from who owns what: an all-gather gives each rank the shards of all others, and no way
-//! to do it moves less. Within a node the shards are read in place, so only what passes between
-//! nodes is sent. The sums of an iteration (0.6 KB a rank) are not counted.
+//! An all-gather is counted from who owns what: it gives each rank the shards of all others, and no
+//! way to do it moves less. Where only some values move, what was received is counted, and beside it
+//! the least that the partition can do with: each value of another node that a node reads once a
+//! gather, and in a grid each sum that passes to another node. Within a node values are read in
+//! place, so only what passes between nodes is sent. The residual and the other sums over all nodes
+//! (0.6 KB a rank and iteration) are not counted, nor are the headers of messages.
 
 use serde::Serialize;
 
@@ -14,8 +17,10 @@ use crate::sharding::Sharding;
 pub struct Traffic {
     /// Values of other ranks that ranks can read, in shared memory or received.
     pub between_ranks: u64,
-    /// Values of other nodes that nodes received.
+    /// Values of other nodes that nodes received, and sums in a grid.
     pub between_nodes: u64,
+    /// The least between nodes for this partition, if every value is sent in every iteration.
+    pub lower_bound: u64,
 }
 
 impl Traffic {
@@ -29,10 +34,9 @@ impl Traffic {
         let (topology, n) = (comm.topology(), sharding.n() as u64);
         let bytes = element_bytes as u64 * gathers as u64;
         // Each value is missing on all ranks, or nodes, but one.
-        Traffic {
-            between_ranks: n * (comm.ranks() as u64 - 1) * bytes,
-            between_nodes: n * (topology.nodes() as u64 - 1) * bytes,
-        }
+        let between_nodes = n * (topology.nodes() as u64 - 1) * bytes;
+        let between_ranks = n * (comm.ranks() as u64 - 1) * bytes;
+        Traffic { between_ranks, between_nodes, lower_bound: between_nodes }
     }
 }
 
@@ -53,6 +57,7 @@ mod tests {
             for traffic in all.unwrap() {
                 assert_eq!(traffic.between_ranks, 101 * 12 * (ranks as u64 - 1));
                 assert_eq!(traffic.between_nodes, 101 * 12 * (count as u64 - 1));
+                assert_eq!(traffic.lower_bound, traffic.between_nodes);
             }
         }
     }

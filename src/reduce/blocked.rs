@@ -166,9 +166,33 @@ impl<P: Precision> BlockedRows<P> {
         self.long_weights.extend_from_slice(&window.long_weights);
     }
 
+    /// How many of the ascending `sources` of a row lie before a cut at the source `at`. Short
+    /// parts are cut there; a long one, which is summed in lanes, goes whole to the side that has
+    /// its middle.
+    pub fn cut(sources: &[u32], at: usize) -> usize {
+        Self::cut_for(sources, at, (BLOCK_BYTES / size_of::<P::Wire>()).ilog2())
+    }
+
+    fn cut_for(sources: &[u32], at: usize, shift: u32) -> usize {
+        let cut = sources.partition_point(|&source| (source as usize) < at);
+        let block = at >> shift << shift;
+        let start = sources[..cut].partition_point(|&source| (source as usize) < block);
+        let next = block + (1 << shift);
+        let end = cut + sources[cut..].partition_point(|&source| (source as usize) < next);
+        if end - start < LONG || cut == start || cut == end {
+            return cut;
+        }
+        if cut > start + (end - start) / 2 { end } else { start }
+    }
+
     /// Rows of a window: the grain of [`BlockedRows::sums`].
     pub fn height(&self) -> usize {
         1 << (32 - self.shift)
+    }
+
+    /// [`BlockedRows::height`] of all rows that [`BlockedRows::build`] makes.
+    pub fn usual_height() -> usize {
+        1 << (32 - (BLOCK_BYTES / size_of::<P::Wire>()).ilog2())
     }
 
     /// The number of rows.
@@ -197,11 +221,20 @@ impl<P: Precision> BlockedRows<P> {
     /// # Panics
     /// If `table` or `sums` have another length than the rows were built for.
     pub fn sums(&self, windows: std::ops::Range<usize>, table: &[P::Wire], sums: &mut [P::Sum]) {
+        sums.fill(P::Sum::default());
+        self.add(windows, table, sums);
+    }
+
+    /// [`BlockedRows::sums`] that go on from what `sums` holds: rows that were cut in two (see
+    /// [`BlockedRows::cut`]) get the same bits from one half after the other as in one piece.
+    ///
+    /// # Panics
+    /// As `sums` does.
+    pub fn add(&self, windows: std::ops::Range<usize>, table: &[P::Wire], sums: &mut [P::Sum]) {
         assert_eq!(table.len(), self.table_len, "rows are built for a table");
         let height = self.height();
         let first = windows.start * height;
         assert_eq!(sums.len(), (windows.end * height).min(self.rows) - first, "sums of the rows");
-        sums.fill(P::Sum::default());
         for block in 0..self.blocks() {
             let source = block << self.shift;
             let part = &table[source..(source + (1 << self.shift)).min(table.len())];

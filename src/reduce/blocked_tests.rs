@@ -122,6 +122,52 @@ fn blocked_sums_follow_the_rule_for_rows_of_every_shape() {
 }
 
 #[test]
+fn rows_in_two_pieces_have_the_bits_of_one() {
+    let example = Example::new(300, 67, |i| if i % 16 == 1 { 3000 } else { i * 3 });
+    let table = example.table::<Double>();
+    for (weighted, shift) in [(false, 30), (true, 30), (false, 6), (true, 8)] {
+        let whole = example.csr(weighted);
+        let build = |csr: Csr<'_>| {
+            BlockedRows::<Double>::build_for(
+                example.table_len,
+                csr,
+                shift,
+                Double::choose(weighted),
+            )
+            .unwrap()
+        };
+        let expected = example.reference::<Double>(weighted, shift);
+        for at in (0..=example.table_len).step_by(17) {
+            let (mut offsets, mut sources, mut weights) =
+                ([vec![0], vec![0]], [vec![], vec![]], [vec![], vec![]]);
+            for row in whole.offsets.windows(2) {
+                let cut = BlockedRows::<Double>::cut_for(&whole.sources[row[0]..row[1]], at, shift);
+                for (half, range) in [row[0]..row[0] + cut, row[0] + cut..row[1]].iter().enumerate()
+                {
+                    sources[half].extend_from_slice(&whole.sources[range.clone()]);
+                    if weighted {
+                        weights[half].extend_from_slice(&whole.weights[range.clone()]);
+                    }
+                    offsets[half].push(sources[half].len());
+                }
+            }
+            let mut sums = vec![0.0; expected.len()];
+            for half in 0..2 {
+                let csr = Csr {
+                    offsets: &offsets[half],
+                    sources: &sources[half],
+                    weights: &weights[half],
+                };
+                let rows = build(csr);
+                rows.add(0..rows.windows(), &table, &mut sums);
+            }
+            let bits = |sums: &[f64]| sums.iter().map(|s| s.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&sums), bits(&expected), "cut at {at}, shift {shift}");
+        }
+    }
+}
+
+#[test]
 fn bad_rows_are_refused() {
     let build = |table_len, offsets: &[usize], sources: &[u32], weights: &[f64]| {
         let csr = Csr { offsets, sources, weights };

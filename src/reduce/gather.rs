@@ -279,6 +279,14 @@ impl<P: Precision> GatherRows<P> {
     }
 }
 
+/// Whether a block of rows of these lengths is stored across, so that each row is added up in its
+/// order; otherwise in [`LANES`] lanes.
+pub fn lies_across(lengths: &[u32]) -> bool {
+    let longest = lengths.iter().copied().max().unwrap_or(0) as usize;
+    let total: usize = lengths.iter().map(|&length| length as usize).sum();
+    LANES * longest <= total + total / 8 + LANES
+}
+
 /// Where blocks go, the lengths of the rows stored along, and the number of entries.
 fn place(lengths: &[u32]) -> (Vec<Place>, Vec<u32>, usize) {
     let mut places = Vec::with_capacity(lengths.len().div_ceil(LANES));
@@ -289,7 +297,7 @@ fn place(lengths: &[u32]) -> (Vec<Place>, Vec<u32>, usize) {
         let full = if block.len() == LANES { shortest } else { 0 };
         let total: usize = block.iter().map(|&l| l as usize).sum();
         let padded = LANES * steps as usize;
-        if padded <= total + total / 8 + LANES {
+        if lies_across(block) {
             places.push(Place { at, steps, full, along: ACROSS });
             at += padded;
         } else {
