@@ -74,7 +74,8 @@ fn training_has_the_same_bits_at_any_number_of_ranks() {
         same(&train(ranks, &config, false), &expected, &format!("{ranks} ranks"));
     }
     let exhibit = expected.exhibit.as_ref().unwrap();
-    assert_eq!(exhibit.samples.len(), 12);
+    // All of the few windows that are held out.
+    assert_eq!(exhibit.samples.len(), 8);
     assert!(exhibit.samples.is_sorted_by(|a, b| a.errors[0] <= b.errors[0]));
     assert!(exhibit.samples.iter().all(|drawn| drawn.modes.len() == 3));
     // Values depend on what is trained: the test can fail.

@@ -132,12 +132,14 @@ fn mirrors_do_not_depend_on_the_workers() {
     let plain: Vec<Sample> = (0..windows.len()).map(|i| windows.window(i)).collect();
     let mirrored = one[0].iter().zip(&plain).filter(|(a, b)| a != b).count();
     assert!(mirrored > 0 && mirrored < plain.len(), "{mirrored} of {}", plain.len());
+    let mut sided = 0;
     for (a, b) in one[0].iter().zip(&plain) {
         let mut other = b.clone();
         mirror(&mut other, Some(raster));
-        assert!(other.images != b.images);
+        sided += usize::from(other.images != b.images);
         assert!(a == b || *a == other);
     }
+    assert!(sided > 0, "all drives are straight");
 }
 
 #[test]
@@ -155,7 +157,7 @@ fn images_are_of_the_step_before_and_of_the_step_and_not_of_what_comes_after() {
     for step in 1..40 {
         let [before, now] = [step - 1, step].map(|s| &sample.images[s * 2 * cells..][..2 * cells]);
         assert_eq!(before[cells..], now[..cells]);
-        assert!(now[cells..].iter().any(|v| *v > 0.5), "the car itself");
+        assert!(now[cells..].iter().any(|v| *v > 0.2), "the car itself");
     }
     // The second window starts at state 40, so its last step is state 118.
     let mut later = (*traces).clone();
