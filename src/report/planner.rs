@@ -24,10 +24,10 @@ pub fn section(exhibit: &Exhibit) -> String {
         let _ = write!(
             body,
             "<h2>Predicted and true paths</h2>\n<p class=\"note\">Held-out windows from the \
-             smallest to the largest error, {:.3} s ahead, seen from above: the car is at 0 and \
-             looks to the right; metres. ADE: mean distance to the true path.</p>\n{LEGEND}\
+             smallest to the largest error, {} s ahead, seen from above: the car is at 0 and looks \
+             to the right; metres. ADE: mean distance to the true path.</p>\n{LEGEND}\
              <div class=\"charts small\">\n",
-            exhibit.horizon_seconds
+            short(exhibit.horizon_seconds)
         );
         exhibit.samples.iter().for_each(|sample| body += &figure(sample));
         body += "</div>\n";
@@ -130,7 +130,6 @@ fn figure(sample: &Drawn) -> String {
         format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{caption}\">\n");
     let view = View::around(sample);
     view.grid(&mut svg);
-    view.path(&mut svg, &sample.straight, "dashed thin\" style=\"stroke: var(--c1)\"");
     let others = sample.modes.iter().skip(1).rev();
     for (share, path) in others {
         let style =
@@ -140,6 +139,7 @@ fn figure(sample: &Drawn) -> String {
     if let Some((_, path)) = sample.modes.first() {
         view.path(&mut svg, path, "bold\" style=\"stroke: var(--c0)\"");
     }
+    view.path(&mut svg, &sample.straight, "dashed\" style=\"stroke: var(--c1)\"");
     view.path(&mut svg, &sample.truth, "\" style=\"stroke: var(--ink)\"");
     let (x, y) = (view.x(0.0), view.y(0.0));
     let _ = writeln!(

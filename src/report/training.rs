@@ -18,9 +18,11 @@ pub fn page(summary: &TrainSummary, lines: &[StepLine]) -> String {
     names.sort_unstable();
     names.dedup();
     for (i, name) in names.iter().enumerate() {
-        let found = lines.iter().filter_map(|line| {
-            let measure = line.evaluation.iter().find(|measure| measure.name == *name)?;
-            Some((line.step as f64, measure.value))
+        let during = lines.iter().map(|line| (line.step, &line.evaluation));
+        let all = during.chain([(summary.steps, &summary.evaluation)]);
+        let found = all.filter_map(|(step, evaluation)| {
+            let measure = evaluation.iter().find(|measure| measure.name == *name)?;
+            Some((step as f64, measure.value))
         });
         losses.push(Line::new(name, 1 + i % 4, found.collect()));
     }

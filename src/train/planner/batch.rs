@@ -166,7 +166,7 @@ mod tests {
         assert!(Batch::of(&[sample(0, 3), sample(1, 4)]).unwrap_err().message.contains("sample 1"));
         let blind = Sample { images: Vec::new(), ..sample(1, 3) };
         let rows = |samples: &[Sample]| Batch::of(samples).unwrap().rows(1..3).images.len();
-        assert_eq!((rows(&[sample(0, 3)]), rows(&[blind.clone()])), (12, 0));
+        assert_eq!((rows(&[sample(0, 3)]), rows(std::slice::from_ref(&blind))), (12, 0));
         let error = Batch::of(&[sample(0, 3), blind]).unwrap_err();
         assert!(error.message.contains("sample 1 of a batch has other images"), "{error}");
         let none = Batch::of(&[]).unwrap();
