@@ -3,12 +3,20 @@ the planner by torch, in the formulas of Openpilot-Deepdive's model.py and utils
 
 Run: python bench/peers/planner_oracle.py tests/data/train     (needs torch; any version since 1.10)
 Each line is `case<TAB>tensor<TAB>numbers with spaces`; floats are shortest decimals of f32.
+
+Also planner-model.safetensors: loss and gradients of the whole network of planner.py, without and
+with images, computed in f64 from f32 weights and inputs and rounded once.
 """
 
 import sys
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
+
+from layers_oracle import save
+from planner import INPUTS, POINTS, Planner, loss_of
 
 FOLDER = sys.argv[1]
 EPS = 1e-8
@@ -87,6 +95,57 @@ def metrics_case(out, b, m, p, seed):
         line(out, "metrics", f"range_{low}_{high}", torch.stack(values))
 
 
+# Names of src/train/planner for those of planner.py.
+NAMES = {
+    "convolutions.": "image.convolution",
+    "projection.": "image.projection.",
+    "cell.weight_ih_l0": "cell.input.weight",
+    "cell.weight_hh_l0": "cell.hidden.weight",
+    "cell.bias_ih_l0": "cell.input.bias",
+    "cell.bias_hh_l0": "cell.hidden.bias",
+    "hidden.": "head.hidden.",
+    "output.": "head.output.",
+}
+
+
+def own_name(name):
+    for theirs, own in NAMES.items():
+        if name.startswith(theirs):
+            return own + name[len(theirs) :]
+    return name
+
+
+def model_case(out, case, channels, image, seed, hidden=6, modes=2, steps=4, samples=3):
+    torch.manual_seed(seed)
+    planner = Planner(hidden, modes, channels, image)
+    given = {
+        "inputs": torch.randn(steps, samples, INPUTS),
+        "images": torch.rand(steps, samples, 2, *image) * (torch.rand(steps, samples, 1, 1, 1) < 0.8),
+        "carried": torch.randn(1, samples, hidden) * 0.5,
+        "speeds": torch.rand(steps * samples) * 3,
+        "targets": torch.randn(steps * samples, POINTS, 3) * 2,
+    }
+    # Larger than at the start, so that all layers matter.
+    weights = {name: torch.randn(p.shape) * 0.4 for name, p in planner.named_parameters()}
+    planner.load_state_dict(weights)
+    planner = planner.double()
+    exact = {name: value.double() for name, value in given.items()}
+    times = 5 * (torch.arange(POINTS).double() / (POINTS - 1)) ** 2
+    straight = torch.zeros(steps * samples, POINTS, 3).double()
+    straight[:, :, 0] = (exact["speeds"][:, None] * times).float().double()
+    outputs, last = planner(exact["inputs"], exact["carried"], exact["images"])
+    loss = loss_of(outputs, straight, exact["targets"])
+    loss.backward()
+    out |= {f"{case}.{name}": value for name, value in given.items()}
+    out |= {f"{case}.weights.{own_name(name)}": value for name, value in weights.items()}
+    out |= {f"{case}.{own_name(name)}": p.grad for name, p in planner.named_parameters()}
+    out |= {f"{case}.loss": loss[None], f"{case}.last": last}
+
+
+model = {}
+model_case(model, "numbers", (), (2, 2), 11)
+model_case(model, "images", (3, 4), (8, 4), 12)
+save(Path(FOLDER) / "planner-model.safetensors", model)
 with open(f"{FOLDER}/planner-loss.tsv", "w") as out:
     out.write(f"# made by bench/peers/planner_oracle.py with torch {torch.__version__}\n")
     loss_case(out, "original", "angle", "original", 1.0, 2, 5, 33, 1)

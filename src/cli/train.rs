@@ -45,7 +45,7 @@ pub(super) struct Train {
 }
 
 /// Names of events by number, as they are sent.
-const EVENTS: [&str; 4] = ["compute", "reduce_scatter", "all_gather", "step"];
+const EVENTS: [&str; 6] = ["compute", "backward", "ready", "reduce_scatter", "all_gather", "step"];
 
 /// One entry of a Chrome trace.
 #[derive(Serialize)]
@@ -117,7 +117,11 @@ impl Train {
                 name: format!("{} {}", event.name, event.number),
                 ph: "X",
                 pid: rank,
-                tid: if communication.contains(&event.name) { "communication" } else { "work" },
+                tid: match event.name {
+                    name if communication.contains(&name) => "communication",
+                    "ready" => "ready",
+                    _ => "work",
+                },
                 ts: event.start_ns as f64 / 1e3,
                 dur: (event.end_ns - event.start_ns) as f64 / 1e3,
             }));
@@ -249,6 +253,14 @@ fn text_of(line: &StepLine) -> String {
     text
 }
 
+/// The first and the last of some names.
+fn span(names: &[String]) -> String {
+    match names {
+        [first, .., last] => format!("{first} to {last}"),
+        _ => names.concat(),
+    }
+}
+
 fn say(summary: &TrainSummary) {
     println!(
         "{} parameters, {} steps, {:.0} tokens or samples a second, bits of the parameters {}",
@@ -256,6 +268,15 @@ fn say(summary: &TrainSummary) {
     );
     for measure in &summary.evaluation {
         println!("{} {:.4}", measure.name, measure.value);
+    }
+    for ready in &summary.ready {
+        println!(
+            "bucket {} ({} elements, {}): ready at {:.1} % of the backward pass",
+            ready.bucket,
+            ready.elements,
+            span(&ready.parameters),
+            ready.share * 100.0
+        );
     }
     if let Some(hidden) = summary.communication_hidden {
         println!("{:.0} % of the communication was hidden behind computation", hidden * 100.0);

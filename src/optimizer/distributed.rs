@@ -43,7 +43,7 @@ use super::layout::{Layout, default_bucket_elements};
 use super::parameter::{Parameter, ParameterSource};
 use super::ranges::Piece;
 use super::state::State;
-use super::timeline::Timeline;
+use super::timeline::{Ready, Timeline, ready_shares};
 use super::values::{Buckets, Stored, Values};
 use crate::communicator::Communicator;
 use crate::element::Op;
@@ -203,6 +203,7 @@ impl DistributedOptimizer {
             overlap: options.overlap,
             in_blocks,
             unused_is_zero: options.unused_is_zero,
+            record: options.record,
         };
         let gradients =
             Gradients::new(communicator, &parameters, &layout, micro_batches, gradient_options)?;
@@ -251,6 +252,25 @@ impl DistributedOptimizer {
     /// What has been recorded.
     pub fn timeline(&mut self) -> &mut Timeline {
         &mut self.values.timeline
+    }
+
+    /// When each bucket was complete, over all ranks; nothing if that is not recorded. Collective.
+    pub fn ready(&self) -> Result<Vec<Ready>> {
+        let (timeline, buckets) = (&self.values.timeline, &self.layout.buckets);
+        if !timeline.records() {
+            return Ok(Vec::new());
+        }
+        let own = ready_shares(timeline.events(), buckets.len());
+        let own: Vec<f64> = own.into_iter().flat_map(|(sum, count)| [sum, count as f64]).collect();
+        let (all, _) = self.communicator.all_gather_vec(&own)?;
+        let of = |place: usize| -> f64 { all[place..].iter().step_by(own.len()).sum() };
+        let ready = buckets.iter().enumerate().map(|(bucket, found)| Ready {
+            bucket,
+            elements: found.unpadded,
+            parameters: found.parameters.iter().map(|&p| self.parameters[p].name.clone()).collect(),
+            share: of(2 * bucket) / of(2 * bucket + 1).max(1.0),
+        });
+        Ok(ready.collect())
     }
 
     /// Ends the backward pass of a micro-batch. Its gradients are all ready.

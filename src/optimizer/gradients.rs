@@ -79,6 +79,16 @@ pub struct Gradients {
     overlap: bool,
     in_blocks: bool,
     unused_is_zero: bool,
+    times: Option<Times>,
+}
+
+/// When things happened in the current micro-batch, if that is recorded.
+#[derive(Debug, Default)]
+struct Times {
+    /// When the first gradient was asked for.
+    begun: Option<Instant>,
+    /// Buckets, and when they were complete.
+    ready: Vec<(usize, Instant)>,
 }
 
 /// How gradients are gathered.
@@ -94,6 +104,8 @@ pub(super) struct GradientOptions {
     pub in_blocks: bool,
     /// Whether a parameter that no layer used has the gradient zero.
     pub unused_is_zero: bool,
+    /// Whether it is recorded when buckets are complete.
+    pub record: bool,
 }
 
 impl Gradients {
@@ -143,6 +155,7 @@ impl Gradients {
             overlap: options.overlap,
             in_blocks: options.in_blocks && shared && exact,
             unused_is_zero: options.unused_is_zero,
+            times: options.record.then(Times::default),
         })
     }
 
@@ -177,6 +190,12 @@ impl Gradients {
                     self.ready(parameter)?;
                 }
             }
+        }
+        if let Some(Times { begun: Some(begun), ready }) = self.times.as_mut().map(std::mem::take) {
+            for (bucket, at) in ready {
+                timeline.add_until("ready", bucket, at, at);
+            }
+            timeline.add("backward", self.next, begun);
         }
         self.ready.fill(false);
         for (missing, bucket) in self.missing.iter_mut().zip(&self.layout.buckets) {
@@ -320,6 +339,9 @@ fn depth(n: usize, own: Range<usize>) -> usize {
 
 impl GradientSink for Gradients {
     fn gradient(&mut self, parameter: usize) -> &mut [f32] {
+        if let Some(times) = &mut self.times {
+            times.begun.get_or_insert_with(Instant::now);
+        }
         let (number, range) = self.place(parameter);
         if let Stored::F32(buckets) = &mut self.stored {
             return buckets[number].current(range);
@@ -343,6 +365,9 @@ impl GradientSink for Gradients {
         let number = self.layout.places[parameter].bucket;
         self.missing[number] -= 1;
         if self.missing[number] == 0 {
+            if let Some(times) = &mut self.times {
+                times.ready.push((number, Instant::now()));
+            }
             self.complete(number)?;
         }
         // Messages between nodes move only when somebody looks; one look moves all reductions.

@@ -27,7 +27,7 @@ const TOP: f64 = 10.0;
 const BOTTOM: f64 = 34.0;
 
 /// About five round numbers between two numbers.
-fn ticks(low: f64, high: f64) -> Vec<f64> {
+pub(super) fn ticks(low: f64, high: f64) -> Vec<f64> {
     let span = (high - low).max(f64::MIN_POSITIVE);
     let power = 10f64.powf((span / 5.0).log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|s| span / s <= 6.0);
@@ -37,7 +37,7 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
 }
 
 /// A number as short as it can be read.
-fn short(value: f64) -> String {
+pub(super) fn short(value: f64) -> String {
     let size = value.abs();
     if size != 0.0 && !(1e-3..1e6).contains(&size) {
         return format!("{value:.1e}");

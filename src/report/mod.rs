@@ -4,6 +4,7 @@ pub mod bars;
 pub mod chart;
 pub mod convergence;
 pub mod line;
+pub mod planner;
 pub mod tear_sheet;
 pub mod training;
 
@@ -43,16 +44,27 @@ svg text { fill: var(--faint); font-size: 13px; }
 svg .grid { stroke: var(--grid); stroke-width: 1; }
 svg .line { fill: none; stroke-width: 2.5; stroke-linejoin: round; }
 svg .dashed { stroke-dasharray: 6 5; }
+svg .thin { stroke-width: 1.5; }
+svg .bold { stroke-width: 6; opacity: .55; }
+.charts.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); }
+.small figcaption { font-size: .8rem; font-weight: 400; }
+.small svg text { font-size: 12px; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: .3rem 0; padding: 0;
   list-style: none; font-size: .9rem; }
 .legend span { display: inline-block; width: 1.4rem; border-top: 3px solid; margin-right: .4rem;
   vertical-align: middle; }
 .legend span.dashed { border-top-style: dashed; }
+.legend span.thin { border-top-width: 1.5px; }
+.legend span.bold { border-top-width: 6px; opacity: .55; }
 .table { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid var(--grid);
   white-space: nowrap; }
 th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
+.bars { width: 100%; max-width: 40rem; } .bars th { text-align: left; }
+.bars td.bar { width: 45%; min-width: 5rem; text-align: left; position: relative; }
+.bars td.names { white-space: normal; text-align: left; font-size: .8rem; min-width: 12rem; }
+.bars td.bar span { position: absolute; left: 0; top: .15rem; bottom: .15rem; opacity: .3; }
 ";
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::line::{Line, figure};
-use super::{escaped, page as whole};
+use super::{escaped, page as whole, planner};
+use crate::optimizer::timeline::Ready;
 use crate::train::run::{StepLine, TrainSummary};
 
 /// The page.
@@ -17,9 +18,11 @@ pub fn page(summary: &TrainSummary, lines: &[StepLine]) -> String {
     names.sort_unstable();
     names.dedup();
     for (i, name) in names.iter().enumerate() {
-        let found = lines.iter().filter_map(|line| {
-            let measure = line.evaluation.iter().find(|measure| measure.name == *name)?;
-            Some((line.step as f64, measure.value))
+        let during = lines.iter().map(|line| (line.step, &line.evaluation));
+        let all = during.chain([(summary.steps, &summary.evaluation)]);
+        let found = all.filter_map(|(step, evaluation)| {
+            let measure = evaluation.iter().find(|measure| measure.name == *name)?;
+            Some((step as f64, measure.value))
         });
         losses.push(Line::new(name, 1 + i % 4, found.collect()));
     }
@@ -51,8 +54,36 @@ pub fn page(summary: &TrainSummary, lines: &[StepLine]) -> String {
         }
         body += "</table></div>\n";
     }
+    if let Some(exhibit) = &summary.exhibit {
+        body += &planner::section(exhibit);
+    }
+    if !summary.ready.is_empty() {
+        body += &ready(&summary.ready);
+    }
     if let Some(sample) = &summary.sample {
         let _ = writeln!(body, "<h2>A sample</h2>\n<pre>{}</pre>", escaped(sample));
     }
     whole("Training run", &body)
+}
+
+/// When buckets were ready: what is ready early can be communicated behind the rest.
+fn ready(buckets: &[Ready]) -> String {
+    let mut rows = String::new();
+    for Ready { bucket, elements, parameters, share } in buckets {
+        let percent = 100.0 * share;
+        let names = escaped(&parameters.join(", "));
+        let _ = writeln!(
+            rows,
+            "<tr><td>{bucket}</td><td class=\"bar\"><span style=\"width: {percent:.1}%; \
+             background: var(--c0)\"></span>{percent:.1} %</td><td>{elements}</td>\
+             <td class=\"names\">{names}</td></tr>"
+        );
+    }
+    format!(
+        "<h2>When gradients are ready</h2>\n<p class=\"note\">When the last gradient of a bucket \
+         was written, as a share of the backward pass: the mean over micro-batches and ranks. From \
+         then on it can be reduced while the rest goes on.</p>\n<div class=\"table\">\
+         <table class=\"bars\"><tr><th>bucket</th><th>ready</th><th>elements</th>\
+         <th>parameters</th></tr>\n{rows}</table></div>\n"
+    )
 }

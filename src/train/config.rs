@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::planner::head::Head;
 use super::planner::loss::Rule as BestRule;
+use super::planner::raster::Raster;
 use super::planner::windows::WindowOptions;
 use crate::error::{Error, Result};
 use crate::optimizer::distributed::{Options, Passes, Precision};
@@ -77,8 +78,8 @@ impl Default for GptConfig {
     }
 }
 
-/// A recurrent planner on the kinematics of a vehicle.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// A recurrent planner on the kinematics of a vehicle, and on images if they are asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PlannerConfig {
     /// Numbers of the hidden state, and of the layers around it.
@@ -94,12 +95,62 @@ pub struct PlannerConfig {
     /// Steps of a window that one step of the optimizer goes back through; the next one goes on
     /// with the hidden state. It divides the steps of a window.
     pub chunk: usize,
+    /// Images from above and convolutions over them, if it has eyes.
+    pub image: Option<ImageConfig>,
+}
+
+/// What a planner sees (`planner::raster`) and the convolutions (`planner::image`) over it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImageConfig {
+    /// Rows of cells, along the car.
+    pub height: usize,
+    /// Columns, across.
+    pub width: usize,
+    /// The side of a cell.
+    pub metres_per_cell: f64,
+    /// Channels that each convolution puts out. Each halves height and width.
+    pub channels: Vec<usize>,
+}
+
+impl Default for ImageConfig {
+    fn default() -> Self {
+        ImageConfig { height: 32, width: 32, metres_per_cell: 2.0, channels: vec![8, 16, 16] }
+    }
+}
+
+impl ImageConfig {
+    /// The cells.
+    pub fn raster(&self) -> Raster {
+        let ImageConfig { height, width, metres_per_cell, .. } = *self;
+        Raster { height, width, metres_per_cell }
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.raster().validate()?;
+        let ImageConfig { height, width, channels, .. } = self;
+        if channels.is_empty() || channels.contains(&0) {
+            return Err(Error::input(
+                "image: channels names at least one convolution, each with 1 channel or more",
+            ));
+        }
+        let halved = |size: &usize| size.trailing_zeros() as usize >= channels.len();
+        if halved(height) && halved(width) {
+            return Ok(());
+        }
+        let multiple = 1u128 << channels.len().min(127);
+        Err(Error::input(format!(
+            "image: {height} x {width} cells cannot be halved {} times, once by each of channels; \
+             take multiples of {multiple}, or fewer channels",
+            channels.len()
+        )))
+    }
 }
 
 impl Default for PlannerConfig {
     fn default() -> Self {
         let (head, rule) = (Head::Residual, BestRule::EndPoint);
-        PlannerConfig { hidden: 128, modes: 5, head, rule, alpha: 1.0, chunk: 20 }
+        PlannerConfig { hidden: 128, modes: 5, head, rule, alpha: 1.0, chunk: 20, image: None }
     }
 }
 
@@ -119,7 +170,8 @@ impl PlannerConfig {
                  chunk and data.windows.steps"
             )));
         }
-        Ok(())
+        let Some(image) = &self.image else { return Ok(()) };
+        image.validate().map_err(|e| Error { message: format!("model: {}", e.message), ..e })
     }
 }
 
@@ -140,6 +192,13 @@ pub struct DataConfig {
     /// The share that is kept for evaluation: the end of the text, or so many of the vehicles.
     #[serde(default = "tenth")]
     pub held_out: f64,
+    /// Threads of each rank that prepare windows while the model trains; 0 for none. They change
+    /// no bit.
+    #[serde(default)]
+    pub workers: usize,
+    /// Micro-batches that each of them prepares ahead.
+    #[serde(default = "two")]
+    pub prefetch: usize,
 }
 
 /// Drives that are generated.
@@ -162,9 +221,15 @@ impl DataConfig {
         if !(0.0..1.0).contains(&self.held_out) {
             return wrong("held_out is a share from 0 to below 1");
         }
-        let DataConfig { text, traces, synthetic, windows, .. } = self;
+        let DataConfig { text, traces, synthetic, windows, workers, prefetch, .. } = self;
         let has_drives = !traces.is_empty() || synthetic.is_some();
         match model {
+            _ if *workers > 0 && *prefetch == 0 => {
+                wrong("workers need prefetch of at least 1; workers = 0 is for none")
+            }
+            ModelConfig::Gpt(_) if *workers > 0 => {
+                wrong("workers are for kind = \"planner\"; cutting text costs nothing")
+            }
             ModelConfig::Gpt(_) if has_drives || windows.is_some() => {
                 wrong("traces, synthetic and windows are for kind = \"planner\"; a gpt has text")
             }
@@ -341,7 +406,7 @@ impl TrainConfig {
     }
 
     /// Reads a text; `path` is for messages.
-    fn parse(text: &str, path: &Path) -> Result<Self> {
+    pub(crate) fn parse(text: &str, path: &Path) -> Result<Self> {
         let config: TrainConfig = toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start.min(text.len()));
             let message = error.message().replace('\n', "; ");

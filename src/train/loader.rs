@@ -57,9 +57,11 @@ impl Default for LoaderOptions {
 /// What a worker is asked for.
 struct Job {
     number: usize,
-    epoch: u64,
-    indices: Vec<usize>,
+    picks: Vec<Pick>,
 }
+
+/// A sample that is asked for: its epoch and its index.
+pub type Pick = (u64, usize);
 
 /// What a worker answers; `None` where the epoch was dropped.
 type Answer<S> = (usize, Option<Result<Vec<S>>>);
@@ -121,20 +123,14 @@ impl<D: Dataset> Loader<D> {
     /// The batches of an epoch, each given by the indices of its samples, in this order.
     ///
     /// After an error nothing more comes.
-    pub fn epoch<B>(&mut self, epoch: u64, batches: B) -> Epoch<'_, D, B::IntoIter>
-    where
-        B: IntoIterator<Item = Vec<usize>>,
-    {
-        Epoch {
-            loader: self,
-            epoch,
-            batches: batches.into_iter(),
-            sent: 0,
-            returned: 0,
-            outstanding: 0,
-            early: BTreeMap::new(),
-            failed: false,
-        }
+    pub fn epoch<B: IntoIterator<Item = Vec<usize>>>(
+        &mut self,
+        epoch: u64,
+        batches: B,
+    ) -> Epoch<'_, D, impl Iterator<Item = Vec<Pick>> + use<D, B>> {
+        let of_epoch = move |index| (epoch, index);
+        let picks = move |indices: Vec<usize>| indices.into_iter().map(of_epoch).collect();
+        Epoch { loader: self, stream: Stream::new(batches.into_iter().map(picks)) }
     }
 }
 
@@ -161,7 +157,7 @@ fn work<D: Dataset>(
         // Idle workers wait for the lock; the one that has it waits for a job.
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        let batch = prepare(dataset, seed, job.epoch, &job.indices, cancelled);
+        let batch = prepare(dataset, seed, &job.picks, cancelled);
         if answers.send((job.number, batch)).is_err() {
             return;
         }
@@ -172,12 +168,11 @@ fn work<D: Dataset>(
 fn prepare<D: Dataset>(
     dataset: &D,
     seed: u64,
-    epoch: u64,
-    indices: &[usize],
+    picks: &[Pick],
     cancelled: &AtomicBool,
 ) -> Option<Result<Vec<D::Sample>>> {
-    let mut samples = Vec::with_capacity(indices.len());
-    for &index in indices {
+    let mut samples = Vec::with_capacity(picks.len());
+    for &(epoch, index) in picks {
         if cancelled.load(Ordering::Relaxed) {
             return None;
         }
@@ -203,22 +198,6 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
-/// The batches of one epoch, in order.
-#[derive(Debug)]
-pub struct Epoch<'a, D: Dataset, B: Iterator<Item = Vec<usize>>> {
-    loader: &'a mut Loader<D>,
-    epoch: u64,
-    batches: B,
-    /// Batches given to workers, and to the caller.
-    sent: usize,
-    returned: usize,
-    /// Batches that workers still have.
-    outstanding: usize,
-    /// Batches that arrived before their turn.
-    early: BTreeMap<usize, Ready<D::Sample>>,
-    failed: bool,
-}
-
 /// A finished batch, which needs no `Debug` of its samples.
 struct Ready<S>(Result<Vec<S>>);
 
@@ -228,15 +207,65 @@ impl<S> std::fmt::Debug for Ready<S> {
     }
 }
 
-impl<D: Dataset, B: Iterator<Item = Vec<usize>>> Epoch<'_, D, B> {
+/// A list of batches that one loader prepares, of any epochs; the list may be endless.
+///
+/// A loader serves one stream at a time: [`Stream::cancel`] it before the next one begins.
+#[derive(Debug)]
+pub struct Stream<S, B> {
+    batches: B,
+    /// Batches given to workers, and to the caller.
+    sent: usize,
+    returned: usize,
+    /// Batches that workers still have.
+    outstanding: usize,
+    /// Batches that arrived before their turn.
+    early: BTreeMap<usize, Ready<S>>,
+    failed: bool,
+}
+
+impl<S: Send + 'static, B: Iterator<Item = Vec<Pick>>> Stream<S, B> {
+    /// The batches of these picks, in this order.
+    pub fn new(batches: B) -> Self {
+        let (sent, returned, outstanding) = (0, 0, 0);
+        Stream { batches, sent, returned, outstanding, early: BTreeMap::new(), failed: false }
+    }
+
+    /// The next batch; `None` at the end, and after an error.
+    pub fn next<D: Dataset<Sample = S>>(
+        &mut self,
+        loader: &mut Loader<D>,
+    ) -> Option<Result<Vec<S>>> {
+        if self.failed {
+            return None;
+        }
+        let batch = if loader.options.workers == 0 {
+            let picks = self.batches.next()?;
+            prepare(&*loader.dataset, loader.options.seed, &picks, &loader.cancelled)
+        } else {
+            self.receive(loader)
+        };
+        self.failed = matches!(batch, Some(Err(_)));
+        batch
+    }
+
+    /// Takes back what the workers still have, so that the next stream finds them idle. Nothing
+    /// more comes.
+    pub fn cancel<D: Dataset<Sample = S>>(&mut self, loader: &mut Loader<D>) {
+        loader.cancelled.store(true, Ordering::Relaxed);
+        while self.outstanding > 0 && loader.answers.recv().is_ok() {
+            self.outstanding -= 1;
+        }
+        loader.cancelled.store(false, Ordering::Relaxed);
+        self.failed = true;
+    }
+
     /// Keeps every worker supplied, within the bound on batches that exist.
-    fn supply(&mut self) {
-        let bound = self.loader.options.workers * self.loader.options.prefetch;
+    fn supply<D: Dataset<Sample = S>>(&mut self, loader: &Loader<D>) {
+        let bound = loader.options.workers * loader.options.prefetch;
         while self.sent - self.returned < bound {
-            let Some(jobs) = &self.loader.jobs else { return };
-            let Some(indices) = self.batches.next() else { return };
-            let job = Job { number: self.sent, epoch: self.epoch, indices };
-            if jobs.send(job).is_err() {
+            let Some(jobs) = &loader.jobs else { return };
+            let Some(picks) = self.batches.next() else { return };
+            if jobs.send(Job { number: self.sent, picks }).is_err() {
                 return;
             }
             self.sent += 1;
@@ -245,13 +274,13 @@ impl<D: Dataset, B: Iterator<Item = Vec<usize>>> Epoch<'_, D, B> {
     }
 
     /// The next batch of the workers; `None` at the end.
-    fn receive(&mut self) -> Option<Result<Vec<D::Sample>>> {
-        self.supply();
+    fn receive<D: Dataset<Sample = S>>(&mut self, loader: &Loader<D>) -> Option<Result<Vec<S>>> {
+        self.supply(loader);
         if self.returned == self.sent {
             return None;
         }
         while !self.early.contains_key(&self.returned) {
-            let Ok((number, answer)) = self.loader.answers.recv() else {
+            let Ok((number, answer)) = loader.answers.recv() else {
                 return Some(Err(Error::internal("the loader's workers are gone")));
             };
             self.outstanding -= 1;
@@ -260,38 +289,29 @@ impl<D: Dataset, B: Iterator<Item = Vec<usize>>> Epoch<'_, D, B> {
         }
         let batch = self.early.remove(&self.returned)?;
         self.returned += 1;
-        self.supply();
+        self.supply(loader);
         Some(batch.0)
     }
 }
 
-impl<D: Dataset, B: Iterator<Item = Vec<usize>>> Iterator for Epoch<'_, D, B> {
+/// The batches of one epoch, in order.
+#[derive(Debug)]
+pub struct Epoch<'a, D: Dataset, B: Iterator<Item = Vec<Pick>>> {
+    loader: &'a mut Loader<D>,
+    stream: Stream<D::Sample, B>,
+}
+
+impl<D: Dataset, B: Iterator<Item = Vec<Pick>>> Iterator for Epoch<'_, D, B> {
     type Item = Result<Vec<D::Sample>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
-            return None;
-        }
-        let batch = if self.loader.options.workers == 0 {
-            let indices = self.batches.next()?;
-            let Loader { dataset, options, cancelled, .. } = &*self.loader;
-            prepare(&**dataset, options.seed, self.epoch, &indices, cancelled)
-        } else {
-            self.receive()
-        };
-        self.failed = matches!(batch, Some(Err(_)));
-        batch
+        self.stream.next(self.loader)
     }
 }
 
-impl<D: Dataset, B: Iterator<Item = Vec<usize>>> Drop for Epoch<'_, D, B> {
-    /// Takes back what the workers still have, so that the next epoch finds them idle.
+impl<D: Dataset, B: Iterator<Item = Vec<Pick>>> Drop for Epoch<'_, D, B> {
     fn drop(&mut self) {
-        self.loader.cancelled.store(true, Ordering::Relaxed);
-        while self.outstanding > 0 && self.loader.answers.recv().is_ok() {
-            self.outstanding -= 1;
-        }
-        self.loader.cancelled.store(false, Ordering::Relaxed);
+        self.stream.cancel(self.loader);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Training with the sharded optimizer: layers and models, samplers and loaders, and the loop.
 
 pub mod config;
+pub mod evaluation;
 pub mod gpt;
 pub mod initial;
 pub mod layers;

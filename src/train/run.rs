@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::config::{CheckpointConfig, TrainConfig};
+use super::planner::exhibit::Exhibit;
 use super::task::{Measure, Task};
 use crate::communicator::Communicator;
 use crate::element::Op;
@@ -18,7 +19,7 @@ use crate::optimizer::distributed::{DistributedOptimizer, StepInput};
 use crate::optimizer::groups::Multipliers;
 use crate::optimizer::parameter::{Parameter, ParameterSource};
 use crate::optimizer::scaler::Scaler;
-use crate::optimizer::timeline::Event;
+use crate::optimizer::timeline::{Event, Ready};
 use crate::sharding::Sharding;
 
 /// What is known after a step.
@@ -67,6 +68,12 @@ pub struct TrainSummary {
     /// What a sample of the model says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<String>,
+    /// What a report shows beside, on rank 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exhibit: Option<Exhibit>,
+    /// When each bucket was ready, where a timeline was recorded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ready: Vec<Ready>,
     /// Time by phase.
     pub seconds: Seconds,
 }
@@ -127,6 +134,7 @@ pub fn run(
     same_everywhere(comm, config, &parameters)?;
     let mut run = Run::new(comm, config, (&parameters, task.carries()), options)?;
     let start = run.begin(task, options, observe)?;
+    task.begin(run.optimizer.own_micro_batches());
     let (mut last, mut since) = (None, (Instant::now(), 0u64));
     let steps = config.training.steps;
     for step in start..steps {
@@ -396,6 +404,9 @@ impl<'a> Run<'a> {
         // Rank 0 alone says something; the others wait for it in the next collective.
         let said = if self.comm.rank() == 0 { task.sample(parameters) } else { Ok(None) };
         let sample = self.comm.agree(said)?;
+        let shown = if self.comm.rank() == 0 { task.exhibit(parameters) } else { Ok(None) };
+        let exhibit = self.comm.agree(shown)?;
+        let ready = self.optimizer.ready()?;
         let hashes = self.comm.all_reduce_vec(&[hash, !hash], Op::Max)?;
         if hashes != [hash, !hash] {
             return Err(Error::internal("ranks have different parameters at the end of the run"));
@@ -413,6 +424,8 @@ impl<'a> Run<'a> {
             communication_hidden: None,
             evaluation,
             sample,
+            exhibit,
+            ready,
             seconds: self.seconds,
         })
     }

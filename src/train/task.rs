@@ -1,9 +1,12 @@
 //! What the loop needs of a model together with its data.
 
+use std::ops::Range;
+
 use serde::Serialize;
 
 use super::config::{ModelConfig, TrainConfig};
 use super::model::Loss;
+use super::planner::exhibit::Exhibit;
 use super::planner::task::PlannerTask;
 use super::text::TextTask;
 use crate::communicator::Communicator;
@@ -30,6 +33,10 @@ pub trait Task {
     /// The initial values of one parameter.
     fn initialise(&self, seed: u64, parameter: usize) -> Vec<f32>;
 
+    /// Says which micro-batches of each step this rank will ask for, in this order, before the
+    /// first. Nothing but time depends on it.
+    fn begin(&mut self, _own: Range<usize>) {}
+
     /// Adds the gradient of `scale` times the mean loss of a micro-batch of a step.
     fn learn(
         &mut self,
@@ -52,6 +59,11 @@ pub trait Task {
 
     /// Something to show of the trained model, by this rank alone.
     fn sample(&mut self, parameters: &mut dyn ParameterSource) -> Result<Option<String>>;
+
+    /// What a report shows beside numbers, of the last evaluation, by this rank alone.
+    fn exhibit(&mut self, _parameters: &mut dyn ParameterSource) -> Result<Option<Exhibit>> {
+        Ok(None)
+    }
 
     /// How many numbers each micro-batch carries from one step to the next, such as the hidden
     /// state of a recurrent model. Checkpoints hold them, so that a run goes on with the same bits.

@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 
 use super::config::{GptConfig, TrainConfig};
+use super::evaluation::Places;
 use super::gpt::sample::{Sampling, generate};
 use super::gpt::{Batch, Config, Gpt};
 use super::model::{Loss, Model};
@@ -16,7 +17,6 @@ use super::task::{Measure, Task};
 use crate::communicator::Communicator;
 use crate::error::{Error, Result};
 use crate::optimizer::parameter::{GradientSink, Parameter, ParameterSource};
-use crate::sharding::Sharding;
 
 /// A GPT and its text.
 #[derive(Debug)]
@@ -110,21 +110,17 @@ impl Task for TextTask {
         parameters: &mut dyn ParameterSource,
     ) -> Result<Vec<Measure>> {
         let length = self.model.config().context;
-        let places = (self.text.len() - self.held_out) / (length + 1);
-        let many = places.min(self.evaluate_examples);
-        if many == 0 {
+        let all = (self.text.len() - self.held_out) / (length + 1);
+        let places = Places { all, most: self.evaluate_examples, block: 1 };
+        if places.is_empty() {
             return Ok(Vec::new());
         }
-        let sharding = Sharding::even(many, communicator.ranks());
-        let own = sharding.range(communicator.rank());
-        let losses = own.map(|i| {
-            let start = self.held_out + i * places / many * (length + 1);
-            Ok(self.model.evaluate(parameters, &self.batch(&[start]))?.sum)
-        });
-        let losses = communicator.agree(losses.collect::<Result<Vec<f64>>>())?;
-        let mut all = vec![0.0; many];
-        communicator.all_gather_by(&sharding, &losses, &mut all)?;
-        let value = all.iter().sum::<f64>() / (many * length) as f64;
+        let losses = places.each_block(communicator, |block| {
+            let starts = block.iter().map(|place| self.held_out + place * (length + 1));
+            let batch = self.batch(&starts.collect::<Vec<usize>>());
+            Ok(vec![self.model.evaluate(parameters, &batch)?.sum])
+        })?;
+        let value = losses.iter().sum::<f64>() / (losses.len() * length) as f64;
         Ok(vec![Measure { name: "held_out_loss".into(), value }])
     }
 

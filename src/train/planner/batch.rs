@@ -18,6 +18,7 @@ pub struct Batch {
     inputs: Vec<f32>,
     targets: Vec<f32>,
     speeds: Vec<f32>,
+    images: Vec<f32>,
 }
 
 /// Consecutive steps of a batch; a row is one sample at one step.
@@ -29,6 +30,8 @@ pub struct Rows<'a> {
     pub targets: &'a [f32],
     /// One number a row.
     pub speeds: &'a [f32],
+    /// An image a row, or nothing.
+    pub images: &'a [f32],
 }
 
 impl Batch {
@@ -39,6 +42,12 @@ impl Batch {
             return Err(Error::internal(format!(
                 "sample {odd} of a batch has {} steps, the first has {steps}",
                 samples[odd].speeds.len()
+            )));
+        }
+        let image = samples.first().map_or(0, |s| s.images.len() / steps.max(1));
+        if let Some(odd) = samples.iter().position(|s| s.images.len() != steps * image) {
+            return Err(Error::internal(format!(
+                "sample {odd} of a batch has other images than the first"
             )));
         }
         let by_time = |numbers: usize, of: fn(&Sample) -> &[f32]| {
@@ -56,6 +65,7 @@ impl Batch {
             inputs: by_time(INPUTS, |s| &s.inputs),
             targets: by_time(TRAJECTORY, |s| &s.targets),
             speeds: by_time(1, |s| &s.speeds),
+            images: by_time(image, |s| &s.images),
         })
     }
 
@@ -76,10 +86,12 @@ impl Batch {
     pub fn rows(&self, steps: Range<usize>) -> Rows<'_> {
         let rows = steps.start * self.samples..steps.end * self.samples;
         let of = |numbers: usize| rows.start * numbers..rows.end * numbers;
+        let image = self.images.len() / (self.steps * self.samples).max(1);
         Rows {
             inputs: &self.inputs[of(INPUTS)],
             targets: &self.targets[of(TRAJECTORY)],
             speeds: &self.speeds[rows.clone()],
+            images: &self.images[of(image)],
         }
     }
 
@@ -104,7 +116,12 @@ mod tests {
             let place = move |i: usize| (s * 1_000_000 + i / n * 1000 + i % n) as f32;
             (0..steps * n).map(place).collect()
         };
-        Sample { inputs: numbers(INPUTS), targets: numbers(TRAJECTORY), speeds: numbers(1) }
+        Sample {
+            inputs: numbers(INPUTS),
+            targets: numbers(TRAJECTORY),
+            speeds: numbers(1),
+            images: numbers(6),
+        }
     }
 
     #[test]
@@ -125,6 +142,7 @@ mod tests {
                             assert_eq!(rows.speeds[row], first);
                             assert_eq!(rows.inputs[row * INPUTS], first);
                             assert_eq!(rows.inputs[(row + 1) * INPUTS - 1], first + 4.0);
+                            assert_eq!(rows.images[row * 6 + 5], first + 5.0);
                             assert_eq!(rows.targets[(row + 1) * TRAJECTORY - 1], first + 98.0);
                         }
                     }
@@ -146,6 +164,11 @@ mod tests {
     #[test]
     fn odd_samples_are_refused_and_none_is_empty() {
         assert!(Batch::of(&[sample(0, 3), sample(1, 4)]).unwrap_err().message.contains("sample 1"));
+        let blind = Sample { images: Vec::new(), ..sample(1, 3) };
+        let rows = |samples: &[Sample]| Batch::of(samples).unwrap().rows(1..3).images.len();
+        assert_eq!((rows(&[sample(0, 3)]), rows(std::slice::from_ref(&blind))), (12, 0));
+        let error = Batch::of(&[sample(0, 3), blind]).unwrap_err();
+        assert!(error.message.contains("sample 1 of a batch has other images"), "{error}");
         let none = Batch::of(&[]).unwrap();
         assert_eq!((none.samples(), none.steps(), none.chunks(4).count()), (0, 0, 0));
         assert!(none.rows(0..0).inputs.is_empty());

@@ -225,7 +225,7 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// The mean distance of points, and that of the last.
-fn displacement(found: &[f32], truth: &[f32]) -> (f64, f64) {
+pub(super) fn displacement(found: &[f32], truth: &[f32]) -> (f64, f64) {
     let (mut sum, mut last) = (0.0, 0.0);
     for (a, b) in found.chunks_exact(AXES).zip(truth.chunks_exact(AXES)) {
         last = distance(a, b);

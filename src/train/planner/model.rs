@@ -1,13 +1,14 @@
-//! The planner's network on kinematic inputs:
+//! The planner's network on kinematic inputs, and on images if it has a backbone (`image`):
 //!
 //! ```text
-//! e = ELU(x·W_eᵀ + b_e)      h = GRU(e, h before)      f = ELU(h·W_fᵀ + b_f)
+//! e = ELU(x·W_eᵀ + b_e + features of the image)
+//! h = GRU(e, h before)       f = ELU(h·W_fᵀ + b_f)
 //! outputs = f·W_oᵀ + b_o     M logits, then M trajectories (see `objective`)
 //! ```
 //!
 //! Back-propagation is truncated: a chunk of steps starts from the hidden state that the chunk
-//! before left, through which no gradient goes. Embedding and head run once over all rows of a
-//! chunk (steps · samples), and only the cell goes step by step. The head's gradients are then
+//! before left, through which no gradient goes. Backbone, embedding and head run once over all rows of
+//! a chunk (steps · samples), and only the cell goes step by step. The head's gradients are then
 //! complete before the cell goes back at all, so that their communication hides behind it; with
 //! one forward pass a step, every gradient would be complete only at the end.
 //!
@@ -15,16 +16,19 @@
 //! row, allocated once.
 
 use super::batch::Rows;
+use super::image::Backbone;
 use super::loss::LossSums;
 use super::metrics::Metrics;
 use super::objective::Objective;
 use super::windows::INPUTS;
 use crate::error::{Error, Result};
 use crate::optimizer::parameter::{GradientSink, Parameter, ParameterSource};
+use crate::train::config::ImageConfig;
 use crate::train::initial;
 use crate::train::layers::{activation, add, gru, linear};
 
-// Places of the weights in registration order; the bias of each follows it.
+// Places of the weights in registration order, after those of a backbone; the bias of each follows
+// it.
 const EMBEDDING: usize = 0;
 const CELL_INPUT: usize = 2;
 const CELL_HIDDEN: usize = 4;
@@ -42,6 +46,7 @@ pub struct Planner {
     objective: Objective,
     threads: usize,
     parameters: Vec<Parameter>,
+    image: Option<Backbone>,
     memory: Memory,
 }
 
@@ -76,6 +81,8 @@ struct Sizes {
     hidden: usize,
     outputs: usize,
     threads: usize,
+    /// Parameters of the backbone.
+    first: usize,
 }
 
 impl Sizes {
@@ -127,7 +134,15 @@ impl Planner {
             layer("head.output", objective.outputs(), hidden),
         ];
         let parameters = parameters.into_iter().flatten().collect();
-        Planner { hidden, objective, threads, parameters, memory: Memory::default() }
+        let memory = Memory::default();
+        Planner { hidden, objective, threads, parameters, image: None, memory }
+    }
+
+    /// The same network with a backbone for images; the backbone's parameters come first.
+    pub fn with_images(mut self, image: &ImageConfig) -> Self {
+        let backbone = Backbone::new(image, self.hidden);
+        self.parameters.splice(..0, backbone.parameters().iter().cloned());
+        Planner { image: Some(backbone), ..self }
     }
 
     /// The parameters, the first layer's first.
@@ -147,13 +162,17 @@ impl Planner {
 
     /// The initial values of a parameter: PyTorch's, but for the output layer.
     pub fn initialise(&self, seed: u64, parameter: usize) -> Vec<f32> {
+        let first = self.image.as_ref().map_or(0, |image| image.parameters().len());
+        if let Some(image) = self.image.as_ref().filter(|_| parameter < first) {
+            return image.initialise(seed, parameter);
+        }
         let mut values = vec![0.0; self.parameters[parameter].elements()];
-        let weight = parameter / 2 * 2;
+        let weight = (parameter - first) / 2 * 2;
         // Of the cell too, all layers have as many inputs as their weight's rows are long.
-        let limit = 1.0 / (self.parameters[weight].shape[1] as f32).sqrt();
-        match (weight, parameter) {
-            (OUTPUT, OUTPUT) => initial::uniform(&mut values, OUTPUT_SHARE * limit, seed, OUTPUT),
-            (OUTPUT, _) => {}
+        let limit = 1.0 / (self.parameters[first + weight].shape[1] as f32).sqrt();
+        match (weight, parameter == first + weight) {
+            (OUTPUT, true) => initial::uniform(&mut values, OUTPUT_SHARE * limit, seed, parameter),
+            (OUTPUT, false) => {}
             _ => initial::uniform(&mut values, limit, seed, parameter),
         }
         values
@@ -176,6 +195,10 @@ impl Planner {
         d_outputs.resize(outputs.len(), 0.0);
         self.objective.learn(outputs, rows, weight, d_outputs, &mut sums);
         self.memory.backward(parameters, rows.inputs, gradients, sizes)?;
+        if let Some(image) = &mut self.image {
+            let d_features = &self.memory.d_embedded;
+            image.backward(d_features, parameters, rows.images, gradients, self.threads)?;
+        }
         Ok(sums)
     }
 
@@ -197,6 +220,11 @@ impl Planner {
         Ok(())
     }
 
+    /// After [`Planner::judge`], what it judged: M logits and M trajectories a row.
+    pub fn predictions(&self) -> &[f32] {
+        &self.memory.outputs
+    }
+
     fn forward(
         &mut self,
         parameters: &mut dyn ParameterSource,
@@ -209,29 +237,53 @@ impl Planner {
         if samples == 0 || many == 0 || !many.is_multiple_of(samples) {
             return Err(Error::internal(format!("a chunk of {many} rows for {samples} samples")));
         }
-        let sizes = Sizes { steps: many / samples, samples, hidden, outputs, threads };
-        self.memory.forward(parameters, rows.inputs, carried, sizes)?;
+        let image = self.image.as_ref().map_or(0, Backbone::elements);
+        if rows.images.len() != many * image {
+            return Err(Error::internal(format!(
+                "{many} rows with {} numbers of images; the network takes {image} a row",
+                rows.images.len()
+            )));
+        }
+        let first = self.image.as_ref().map_or(0, |image| image.parameters().len());
+        let sizes = Sizes { steps: many / samples, samples, hidden, outputs, threads, first };
+        self.memory.embed(parameters, rows, &mut self.image, sizes)?;
+        self.memory.forward(parameters, carried, sizes)?;
         Ok(sizes)
     }
 }
 
 impl Memory {
+    /// From numbers and images to the inputs of the cell.
+    fn embed(
+        &mut self,
+        parameters: &mut dyn ParameterSource,
+        rows: Rows<'_>,
+        image: &mut Option<Backbone>,
+        sizes: Sizes,
+    ) -> Result<()> {
+        let Sizes { hidden, threads, first, .. } = sizes;
+        let place = first + EMBEDDING;
+        layer(&mut self.before, rows.inputs, place, parameters, (sizes.embedding(), threads))?;
+        if let Some(image) = image {
+            image.forward(&mut self.before, parameters, rows.images, threads)?;
+        }
+        self.embedded.resize(rows.speeds.len() * hidden, 0.0);
+        activation::elu(&mut self.embedded, &self.before, threads);
+        Ok(())
+    }
+
     fn forward(
         &mut self,
         parameters: &mut dyn ParameterSource,
-        inputs: &[f32],
         carried: &mut [f32],
         sizes: Sizes,
     ) -> Result<()> {
-        let Sizes { steps, hidden, threads, .. } = sizes;
+        let Sizes { steps, hidden, threads, first, .. } = sizes;
         let (rows, state) = (steps * sizes.samples, sizes.state());
-        layer(&mut self.before, inputs, EMBEDDING, parameters, (sizes.embedding(), threads))?;
-        self.embedded.resize(rows * hidden, 0.0);
-        activation::elu(&mut self.embedded, &self.before, threads);
         layer(
             &mut self.input_gates,
             &self.embedded,
-            CELL_INPUT,
+            first + CELL_INPUT,
             parameters,
             (sizes.cell_input(), threads),
         )?;
@@ -242,20 +294,22 @@ impl Memory {
         layer(
             &mut self.before,
             &self.states[state..],
-            HEAD_HIDDEN,
+            first + HEAD_HIDDEN,
             parameters,
             (sizes.head_hidden(), threads),
         )?;
         self.features.resize(rows * hidden, 0.0);
         activation::elu(&mut self.features, &self.before, threads);
-        layer(&mut self.outputs, &self.features, OUTPUT, parameters, (sizes.output(), threads))
+        let place = first + OUTPUT;
+        layer(&mut self.outputs, &self.features, place, parameters, (sizes.output(), threads))
     }
 
     /// The cell, step by step.
     fn cell(&mut self, parameters: &mut dyn ParameterSource, sizes: Sizes) -> Result<()> {
         let (shape, state) = (sizes.cell(), sizes.state());
-        parameters.arrive(CELL_HIDDEN..CELL_HIDDEN + 2)?;
-        let (weight, bias) = (parameters.values(CELL_HIDDEN), parameters.values(CELL_HIDDEN + 1));
+        let place = sizes.first + CELL_HIDDEN;
+        parameters.arrive(place..place + 2)?;
+        let (weight, bias) = (parameters.values(place), parameters.values(place + 1));
         self.kept.resize(sizes.steps * shape.kept(), 0.0);
         self.hidden_gates.resize(sizes.steps * 3 * state, 0.0);
         let kept = self.kept.chunks_exact_mut(shape.kept());
@@ -278,9 +332,11 @@ impl Memory {
         gradients: &mut dyn GradientSink,
         sizes: Sizes,
     ) -> Result<()> {
-        let Sizes { steps, hidden, threads, .. } = sizes;
+        let Sizes { steps, hidden, threads, first, .. } = sizes;
         let (rows, state) = (steps * sizes.samples, sizes.state());
-        let mut layer = |weight: usize, dy: &[f32], x: &[f32], shape: linear::Shape| {
+        let weights = |place: usize| parameters.values(first + place);
+        let mut layer = |place: usize, dy: &[f32], x: &[f32], shape: linear::Shape| {
+            let weight = first + place;
             linear::backward_weight(gradients.gradient(weight), dy, x, shape, threads);
             gradients.ready(weight)?;
             linear::backward_bias(gradients.gradient(weight + 1), dy, threads);
@@ -288,21 +344,21 @@ impl Memory {
         };
         layer(OUTPUT, &self.d_outputs, &self.features, sizes.output())?;
         self.d_features.resize(rows * hidden, 0.0);
-        let weight = parameters.values(OUTPUT);
+        let weight = weights(OUTPUT);
         let shape = sizes.output();
         linear::backward_input(&mut self.d_features, &self.d_outputs, weight, shape, threads);
         activation::elu_backward(&mut self.d_features, &self.features, threads);
         layer(HEAD_HIDDEN, &self.d_features, &self.states[state..], sizes.head_hidden())?;
         self.d_states.resize(rows * hidden, 0.0);
-        let weight = parameters.values(HEAD_HIDDEN);
+        let weight = weights(HEAD_HIDDEN);
         let shape = sizes.head_hidden();
         linear::backward_input(&mut self.d_states, &self.d_features, weight, shape, threads);
-        self.cell_backward(parameters.values(CELL_HIDDEN), sizes);
+        self.cell_backward(weights(CELL_HIDDEN), sizes);
         let before = &self.states[..steps * state];
         layer(CELL_HIDDEN, &self.hidden_gates, before, sizes.cell_input())?;
         layer(CELL_INPUT, &self.d_input_gates, &self.embedded, sizes.cell_input())?;
         self.d_embedded.resize(rows * hidden, 0.0);
-        let weight = parameters.values(CELL_INPUT);
+        let weight = weights(CELL_INPUT);
         let shape = sizes.cell_input();
         linear::backward_input(&mut self.d_embedded, &self.d_input_gates, weight, shape, threads);
         activation::elu_backward(&mut self.d_embedded, &self.embedded, threads);

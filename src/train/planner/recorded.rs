@@ -11,10 +11,14 @@ use std::path::PathBuf;
 
 use super::comma2k19::Segment;
 use super::labels::{AXES, TRAJECTORY, Timing, labelled_frames, labels, rotation, to_local};
+use super::raster::{Raster, TRAIL_SECONDS, stack};
 use super::windows::{INPUTS, Part, Sample, mirror, scaled};
 use crate::error::{Error, Result};
 use crate::train::loader::Dataset;
 use crate::train::random::Random;
+
+/// Frames of a recording in a second.
+const FRAMES_PER_SECOND: f64 = 20.0;
 
 /// How windows are cut from recordings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +54,7 @@ pub struct Recordings {
     segments: Vec<(String, Segment)>,
     /// (segment, first frame).
     starts: Vec<(usize, usize)>,
+    raster: Option<Raster>,
 }
 
 impl Recordings {
@@ -83,7 +88,12 @@ impl Recordings {
             let end = labelled_frames(segment, options.timing).saturating_sub(history);
             starts.extend((0..end).step_by(options.stride_frames).map(|start| (i, start)));
         }
-        Ok(Recordings { options, segments, starts })
+        Ok(Recordings { options, segments, starts, raster: None })
+    }
+
+    /// The same windows with images, which show where the car came from.
+    pub fn with_images(self, raster: Raster) -> Self {
+        Recordings { raster: Some(raster), ..self }
     }
 
     /// Which segment and frames a window has.
@@ -101,6 +111,7 @@ impl Recordings {
             inputs: Vec::with_capacity(steps * INPUTS),
             targets: Vec::with_capacity(steps * TRAJECTORY),
             speeds: Vec::with_capacity(steps),
+            images: self.images(segment, start),
         };
         for now in (start..).step_by(frames_per_step).take(steps) {
             // The first window of a segment begins as if the car had stood there.
@@ -111,6 +122,24 @@ impl Recordings {
             sample.targets.extend(labels(segment, now..now + 1, timing)?.values);
         }
         Ok(sample)
+    }
+
+    fn images(&self, segment: &Segment, start: usize) -> Vec<f32> {
+        let Some(raster) = self.raster else { return Vec::new() };
+        let RecordedOptions { steps, frames_per_step, .. } = self.options;
+        let trail = (TRAIL_SECONDS * FRAMES_PER_SECOND) as usize;
+        let mut frames = vec![0.0; (steps + 1) * raster.cells()];
+        for (i, frame) in frames.chunks_exact_mut(raster.cells()).enumerate() {
+            let now = (start + i * frames_per_step).saturating_sub(frames_per_step);
+            let (axes, origin) = (rotation(segment.orientations[now]), segment.positions[now]);
+            let past = segment.positions[..=now].iter().rev().take(trail);
+            let seen = past.map(|&place| {
+                let [x, y, _] = to_local(&axes, origin, place);
+                [x, y]
+            });
+            raster.trail(frame, seen, trail);
+        }
+        stack(&frames, raster.cells())
     }
 }
 
@@ -144,7 +173,7 @@ impl Dataset for Recordings {
         }
         let mut sample = self.window(index)?;
         if self.options.mirror && random.next_u64() & 1 == 1 {
-            mirror(&mut sample);
+            mirror(&mut sample, self.raster);
         }
         Ok(sample)
     }
@@ -196,6 +225,27 @@ mod tests {
             let first = recordings.get(0, &mut Random::of(&[0])).unwrap();
             assert_eq!(first.inputs[1..INPUTS].iter().map(|v| v.abs()).sum::<f32>(), 0.0);
         }
+    }
+
+    #[test]
+    fn images_show_the_way_that_the_car_came() {
+        let raster = Raster { height: 16, width: 16, metres_per_cell: 1.0 };
+        let blind = of(500, 0.05, RecordedOptions::default());
+        let sample = blind.clone().with_images(raster).get(2, &mut Random::of(&[0])).unwrap();
+        assert!(blind.get(2, &mut Random::of(&[0])).unwrap().images.is_empty());
+        assert_eq!(sample.images.len(), 40 * raster.elements());
+        let frame = &sample.images[39 * raster.elements() + raster.cells()..];
+        let cells = (0..raster.cells()).filter(|&i| frame[i] > 0.0);
+        let rows: Vec<usize> = cells.map(|i| i / raster.width).collect();
+        // 4 m behind the car are 4 rows and half of the one it stands on the edge of.
+        assert!(rows.len() > 8 && rows.iter().all(|row| *row >= 11), "{rows:?}");
+        // At the start of a segment the car has come from nowhere, one step later from somewhere.
+        let first = blind.with_images(raster).get(0, &mut Random::of(&[0])).unwrap().images;
+        let halves = |step: usize| {
+            first[step * raster.elements()..][..raster.elements()].split_at(raster.cells())
+        };
+        assert_eq!(halves(0).0, halves(0).1);
+        assert_ne!(halves(1).0, halves(1).1);
     }
 
     #[test]

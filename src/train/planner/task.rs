@@ -1,41 +1,45 @@
 //! The planner as a task of the training loop, on traces of a simulator or generated drives.
 //!
-//! Windows of vehicles that are not held out are shuffled by an [`ElasticSampler`]; all
-//! micro-batches of a step together take the next ones of its order, and go on in the next epoch
-//! where one ends, so that every micro-batch has the same size and the loop's mean over
-//! micro-batches is the mean over samples. A batch lasts for (steps of a window / chunk) steps of
-//! the optimizer: step s is chunk s mod chunks of batch s / chunks. What a micro-batch holds
-//! depends on step and number alone; between the chunks of a batch it carries its hidden state,
-//! which checkpoints hold.
+//! Windows of vehicles that are not held out are shuffled by a sampler; all micro-batches of a step
+//! together take the next ones of its order (`supply`), so that every micro-batch has the same size
+//! and the loop's mean over micro-batches is the mean over samples. A batch lasts for (steps of a
+//! window / chunk) steps of the optimizer: step s is chunk s mod chunks of batch s / chunks. What a
+//! micro-batch holds depends on step and number alone; between the chunks of a batch it carries its
+//! hidden state, which checkpoints hold.
 //!
 //! An evaluation takes windows of the held-out vehicles at equal distances, each once, in blocks
 //! that are the same at any number of ranks; losses and errors add up exactly.
-//! Cost beside the network: about 1 ms for 32 windows, once a batch.
+//! Cost beside the network: about 1 ms for 32 windows, once a batch; images cost more (`raster`).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::batch::Batch;
-use super::labels::times;
-use super::loss::{LossOptions, LossSums};
+use super::exhibit::{Drawn, Exhibit, error, spread};
+use super::head::constant_velocity;
+use super::labels::{TRAJECTORY, times};
+use super::loss::{LossOptions, LossSums, first_largest};
 use super::metrics::{HIT_METRES, Metrics, Report};
 use super::model::Planner;
 use super::objective::Objective;
+use super::raster::Surroundings;
+use super::supply::Supply;
 use super::synthetic;
 use super::traces::TraceSet;
 use super::windows::{Part, Sample, Split, Windows};
 use crate::communicator::Communicator;
 use crate::error::{Error, Result};
 use crate::optimizer::parameter::{GradientSink, Parameter, ParameterSource};
-use crate::sharding::Sharding;
 use crate::train::config::{DataConfig, PlannerConfig, TrainConfig};
+use crate::train::evaluation::Places;
 use crate::train::loader::Dataset;
 use crate::train::model::Loss;
-use crate::train::random::Random;
-use crate::train::sampler::ElasticSampler;
 use crate::train::task::{Measure, Task};
 
 /// Windows of an evaluation that run side by side.
 const BLOCK: usize = 32;
+/// Samples that a report shows.
+const SHOWN: usize = 12;
 
 /// What a micro-batch is in the middle of.
 #[derive(Clone, Debug)]
@@ -45,23 +49,28 @@ struct UnderWay {
     hidden: Vec<f32>,
 }
 
+/// What an evaluation leaves for a report.
+#[derive(Debug)]
+struct Evaluated {
+    report: Report,
+    /// The error of each window at its last step.
+    errors: Vec<f64>,
+}
+
 /// A planner and its drives.
 #[derive(Debug)]
 pub struct PlannerTask {
     model: Planner,
-    training: Windows,
+    supply: Supply,
     held_out: Windows,
     chunk: usize,
     /// Steps of the optimizer that a batch lasts.
     chunks: u64,
     examples: usize,
     evaluate_examples: usize,
-    seed: u64,
-    sampler: ElasticSampler,
-    /// The number of a batch, and (epoch, window) of all of its samples.
-    picked: Option<(u64, Vec<(u64, usize)>)>,
     /// One for each micro-batch, whoever has it.
     under_way: Vec<UnderWay>,
+    evaluated: Option<Evaluated>,
 }
 
 impl PlannerTask {
@@ -71,88 +80,97 @@ impl PlannerTask {
         let traces = Arc::new(traces(&config.data)?);
         // The split does not depend on the seed of training: runs stay comparable.
         let split = Split { seed: 0, held_out: config.data.held_out };
-        let training = Windows::new(traces.clone(), Part::Training(split), options)?;
-        let held_out = Windows::new(traces, Part::HeldOut(split), options)?;
+        let mut training = Windows::new(traces.clone(), Part::Training(split), options)?;
+        let mut held_out = Windows::new(traces.clone(), Part::HeldOut(split), options)?;
         if training.is_empty() {
             return Err(Error::input(
                 "data: no window to train on; the drives are too short for windows.steps and \
                  horizon_seconds, slower than windows.moving, or all held out",
             ));
         }
-        let PlannerConfig { hidden, modes, head, rule, alpha, chunk } = *planner;
+        let PlannerConfig { hidden, modes, head, rule, alpha, chunk, ref image } = *planner;
         let loss = LossOptions { rule, alpha };
         let times = times(options.horizon_seconds);
         let objective = Objective { modes, head, loss, times };
-        let training_config = config.training;
-        let examples = training_config.examples;
+        let mut model = Planner::new(hidden, objective, threads);
+        if let Some(image) = image {
+            let around = Arc::new(Surroundings::new(&traces, image.raster()));
+            training = training.with_images(around.clone());
+            held_out = held_out.with_images(around);
+            model = model.with_images(image);
+        }
+        let examples = config.training.examples;
         let none = UnderWay { batch: None, hidden: vec![0.0; examples * hidden] };
         Ok(PlannerTask {
-            model: Planner::new(hidden, objective, threads),
-            sampler: ElasticSampler::new(training.len(), true, training_config.seed, 0)?,
-            training,
+            model,
+            supply: Supply::new(training, config)?,
             held_out,
             chunk,
             chunks: (options.steps / chunk) as u64,
             examples,
-            evaluate_examples: training_config.evaluate_examples,
-            seed: training_config.seed,
-            picked: None,
-            under_way: vec![none; training_config.micro_batches],
+            evaluate_examples: config.training.evaluate_examples,
+            under_way: vec![none; config.training.micro_batches],
+            evaluated: None,
         })
     }
 
     /// Windows that are trained on, and held out.
     pub fn windows(&self) -> (usize, usize) {
-        (self.training.len(), self.held_out.len())
+        (self.supply.windows(), self.held_out.len())
     }
 
-    /// The samples of one micro-batch of a batch.
-    fn samples(&mut self, batch: u64, micro_batch: usize) -> Result<Vec<Sample>> {
-        let size = self.examples * self.under_way.len();
-        if self.picked.as_ref().is_none_or(|(number, _)| *number != batch) {
-            let cursor = batch * size as u64;
-            if self.sampler.cursor() != cursor {
-                self.sampler = ElasticSampler::new(self.training.len(), true, self.seed, cursor)?;
-            }
-            let mut picked = Vec::with_capacity(size);
-            while picked.len() < size {
-                let part = self.sampler.next_batch(size - picked.len())?;
-                picked.extend(part.indices.iter().map(|&index| (part.epoch, index)));
-            }
-            self.picked = Some((batch, picked));
-        }
-        let all = self.picked.as_ref().map_or(&[][..], |(_, all)| all);
-        let own = &all[micro_batch * self.examples..(micro_batch + 1) * self.examples];
-        let get = |&(epoch, index): &(u64, usize)| {
-            // Named as by the loader.
-            let mut random = Random::of(&[self.seed, epoch, index as u64]);
-            self.training.get(index, &mut random)
-        };
-        own.iter().map(get).collect()
+    /// Which windows an evaluation takes.
+    fn places(&self) -> Places {
+        Places { all: self.held_out.len(), most: self.evaluate_examples, block: BLOCK }
     }
 
-    /// Losses and errors of this rank's blocks of the windows that are evaluated.
+    /// Adds what the predictions for some held-out windows are worth, and returns the windows;
+    /// the model has the predictions of their last chunk.
     fn judge(
         &mut self,
-        many: usize,
-        communicator: &Communicator,
         parameters: &mut dyn ParameterSource,
-    ) -> Result<(LossSums, Metrics)> {
-        let objective = self.model.objective();
-        let mut sums = LossSums::new(objective.modes, objective.loss);
-        let mut metrics = Metrics::new(objective.modes);
-        let blocks = Sharding::even(many.div_ceil(BLOCK), communicator.ranks());
-        for block in blocks.range(communicator.rank()) {
-            let own = block * BLOCK..((block + 1) * BLOCK).min(many);
-            let spread = |i: usize| self.held_out.window(i * self.held_out.len() / many);
-            let batch = Batch::of(&own.map(spread).collect::<Vec<Sample>>())?;
-            let mut hidden = vec![0.0; batch.samples() * self.model.hidden()];
-            for chunk in batch.chunks(self.chunk) {
-                let rows = batch.rows(chunk);
-                self.model.judge(parameters, rows, &mut hidden, &mut sums, &mut metrics)?;
-            }
+        windows: &[usize],
+        sums: &mut LossSums,
+        metrics: &mut Metrics,
+    ) -> Result<Batch> {
+        let samples = windows.iter().map(|&window| self.held_out.window(window));
+        let batch = Batch::of(&samples.collect::<Vec<Sample>>())?;
+        let mut hidden = vec![0.0; batch.samples() * self.model.hidden()];
+        for chunk in batch.chunks(self.chunk) {
+            let rows = batch.rows(chunk);
+            self.model.judge(parameters, rows, &mut hidden, sums, metrics)?;
         }
-        Ok((sums, metrics))
+        Ok(batch)
+    }
+
+    /// Logits and trajectories, the truth and the speed of each sample at its last step, just after
+    /// [`PlannerTask::judge`].
+    fn last_steps<'a>(&'a self, batch: &'a Batch) -> impl Iterator<Item = LastStep<'a>> {
+        let (predictions, size) = (self.model.predictions(), self.model.objective().outputs());
+        let rows = batch.rows(batch.steps() - 1..batch.steps());
+        let last = &predictions[predictions.len() - batch.samples() * size..];
+        let truths = rows.targets.chunks_exact(TRAJECTORY).zip(rows.speeds);
+        let modes = self.model.objective().modes;
+        last.chunks_exact(size).zip(truths).map(move |(row, (truth, &speed))| {
+            let (logits, trajectories) = row.split_at(modes);
+            LastStep { logits, trajectories, truth, speed }
+        })
+    }
+}
+
+/// A prediction at the last step of a window.
+struct LastStep<'a> {
+    logits: &'a [f32],
+    trajectories: &'a [f32],
+    truth: &'a [f32],
+    speed: f32,
+}
+
+impl LastStep<'_> {
+    /// The error of the most probable hypothesis.
+    fn error(&self) -> f64 {
+        let first = first_largest(self.logits) * TRAJECTORY;
+        error(&self.trajectories[first..first + TRAJECTORY], self.truth)
     }
 }
 
@@ -167,7 +185,12 @@ fn traces(data: &DataConfig) -> Result<TraceSet> {
         match &mut all {
             None => all = Some(more),
             Some(all) if (all.step_seconds - more.step_seconds).abs() < 1e-6 => {
-                all.traces.extend(more.traces);
+                // Vehicles of two files never meet: each file is a time of its own.
+                let end = all.traces.iter().map(|t| t.first_tick + t.states.len() as u64).max();
+                all.traces.extend(more.traces.into_iter().map(|mut trace| {
+                    trace.first_tick += end.unwrap_or(0);
+                    trace
+                }));
             }
             Some(all) => {
                 return Err(Error::input(format!(
@@ -214,6 +237,10 @@ impl Task for PlannerTask {
         self.model.initialise(seed, parameter)
     }
 
+    fn begin(&mut self, own: Range<usize>) {
+        self.supply.hold(own);
+    }
+
     fn learn(
         &mut self,
         step: u64,
@@ -226,7 +253,7 @@ impl Task for PlannerTask {
         let had = self.under_way[micro_batch].batch.take().filter(|(had, _)| *had == number);
         let batch = match had {
             Some((_, batch)) => batch,
-            None => Batch::of(&self.samples(number, micro_batch)?)?,
+            None => Batch::of(&self.supply.samples(number, micro_batch)?)?,
         };
         let hidden = &mut self.under_way[micro_batch].hidden;
         if chunk == 0 {
@@ -244,14 +271,42 @@ impl Task for PlannerTask {
         communicator: &Communicator,
         parameters: &mut dyn ParameterSource,
     ) -> Result<Vec<Measure>> {
-        let many = self.held_out.len().min(self.evaluate_examples);
-        if many == 0 {
+        let places = self.places();
+        if places.is_empty() {
             return Ok(Vec::new());
         }
-        let judged = self.judge(many, communicator, parameters);
-        let (sums, metrics) = communicator.agree(judged)?;
+        let objective = *self.model.objective();
+        let mut sums = LossSums::new(objective.modes, objective.loss);
+        let mut metrics = Metrics::new(objective.modes);
+        let errors = places.each_block(communicator, |windows| {
+            let batch = self.judge(parameters, windows, &mut sums, &mut metrics)?;
+            Ok(self.last_steps(&batch).map(|last| last.error()).collect())
+        })?;
         let sums = sums.combine(communicator)?;
-        Ok(measures(sums.mean(), &metrics.combine(communicator)?.report()))
+        let report = metrics.combine(communicator)?.report();
+        let found = measures(sums.mean(), &report);
+        self.evaluated = Some(Evaluated { report, errors });
+        Ok(found)
+    }
+
+    fn exhibit(&mut self, parameters: &mut dyn ParameterSource) -> Result<Option<Exhibit>> {
+        let Some(Evaluated { report, errors }) = self.evaluated.take() else { return Ok(None) };
+        let places = self.places();
+        let windows = spread(&errors, SHOWN).into_iter().map(|index| places.place(index));
+        let windows: Vec<usize> = windows.collect();
+        let objective = *self.model.objective();
+        let mut unused = LossSums::new(objective.modes, objective.loss);
+        let mut metrics = Metrics::new(objective.modes);
+        let batch = self.judge(parameters, &windows, &mut unused, &mut metrics)?;
+        let samples = self.last_steps(&batch).zip(&windows).map(|(last, &window)| {
+            let straight = constant_velocity(last.speed, &objective.times);
+            let vehicle = self.held_out.vehicle(window);
+            let prediction = (last.logits, last.trajectories);
+            Drawn::new(vehicle, last.speed, prediction, last.truth, &straight)
+        });
+        let samples = samples.collect();
+        let horizon_seconds = self.held_out.options().horizon_seconds;
+        Ok(Some(Exhibit { report, horizon_seconds, samples }))
     }
 
     /// Steps of samples.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::labels::{AXES, POINTS, TRAJECTORY, times};
+use super::raster::{Raster, Surroundings, stack};
 use super::traces::{State, Trace, TraceSet, turned};
 use crate::error::{Error, Result};
 use crate::train::loader::Dataset;
@@ -104,6 +105,8 @@ pub struct Sample {
     pub targets: Vec<f32>,
     /// The speed at each step in m/s, for the constant-velocity baseline.
     pub speeds: Vec<f32>,
+    /// An image for each step (see `raster`), or nothing.
+    pub images: Vec<f32>,
 }
 
 /// The windows of a set of traces.
@@ -116,6 +119,7 @@ pub struct Windows {
     times: [f64; POINTS],
     /// (trace, position of the first step in states).
     starts: Vec<(u32, f64)>,
+    around: Option<Arc<Surroundings>>,
 }
 
 impl Windows {
@@ -149,7 +153,12 @@ impl Windows {
             }
         }
         let times = times(options.horizon_seconds);
-        Ok(Windows { traces, options, stretch, times, starts })
+        Ok(Windows { traces, options, stretch, times, starts, around: None })
+    }
+
+    /// The same windows with images, given the surroundings of the same traces.
+    pub fn with_images(self, around: Arc<Surroundings>) -> Self {
+        Windows { around: Some(around), ..self }
     }
 
     /// How windows are cut.
@@ -169,13 +178,14 @@ impl Windows {
 
     /// One window as it is, not mirrored.
     pub fn window(&self, index: usize) -> Sample {
-        let (trace, start) = self.starts[index];
-        let trace = &self.traces.traces[trace as usize];
+        let (number, start) = self.starts[index];
+        let trace = &self.traces.traces[number as usize];
         let steps = self.options.steps;
         let mut sample = Sample {
             inputs: Vec::with_capacity(steps * INPUTS),
             targets: Vec::with_capacity(steps * TRAJECTORY),
             speeds: Vec::with_capacity(steps),
+            images: self.images(number as usize, start),
         };
         // The step before the window, or the start of the trace as if the car had stood there.
         let mut before = trace.at((start - self.stretch).max(0.0));
@@ -188,6 +198,18 @@ impl Windows {
             before = now;
         }
         sample
+    }
+
+    /// The images of all steps; the first frame is of the step before the window, as for inputs.
+    fn images(&self, trace: usize, start: f64) -> Vec<f32> {
+        let Some(around) = &self.around else { return Vec::new() };
+        let cells = around.raster().cells();
+        let mut frames = vec![0.0; (self.options.steps + 1) * cells];
+        for (i, frame) in frames.chunks_exact_mut(cells).enumerate() {
+            let position = (start + (i as f64 - 1.0) * self.stretch).max(0.0);
+            around.draw(&self.traces, trace, position, frame);
+        }
+        stack(&frames, cells)
     }
 
     fn target(&self, trace: &Trace, position: f64, now: State, targets: &mut Vec<f32>) {
@@ -213,8 +235,11 @@ pub(super) fn scaled(speed: f32, acceleration: f32, turn: f32, was: [f64; 2]) ->
     [speed / SPEED_SCALE, acceleration / 3.0, turn / 0.1, forward / 4.0, left]
 }
 
-/// The same drive on the other side of the road.
-pub(super) fn mirror(sample: &mut Sample) {
+/// The same drive on the other side of the road; with images, their cells.
+pub(super) fn mirror(sample: &mut Sample, raster: Option<Raster>) {
+    if let Some(raster) = raster {
+        raster.mirror(&mut sample.images);
+    }
     for step in sample.inputs.chunks_exact_mut(INPUTS) {
         step[2] = -step[2];
         step[4] = -step[4];
@@ -237,7 +262,7 @@ impl Dataset for Windows {
         }
         let mut sample = self.window(index);
         if self.options.mirror && random.next_u64() & 1 == 1 {
-            mirror(&mut sample);
+            mirror(&mut sample, self.around.as_ref().map(|around| around.raster()));
         }
         Ok(sample)
     }

@@ -111,7 +111,10 @@ fn vehicles_are_on_one_side_of_the_split_whatever_the_file() {
 fn mirrors_do_not_depend_on_the_workers() {
     let traces = Arc::new(synthetic::traces(6, 30.0, 1));
     let options = WindowOptions { mirror: true, ..WindowOptions::default() };
-    let windows = Arc::new(Windows::new(traces, Part::All, options).unwrap());
+    let raster = Raster { height: 16, width: 8, metres_per_cell: 4.0 };
+    let around = Arc::new(Surroundings::new(&traces, raster));
+    let windows = Windows::new(traces, Part::All, options).unwrap().with_images(around);
+    let windows = Arc::new(windows);
     let epochs = |workers| {
         let options = LoaderOptions { workers, prefetch: 2, seed: 3 };
         let mut loader = Loader::new(windows.clone(), options).unwrap();
@@ -129,11 +132,39 @@ fn mirrors_do_not_depend_on_the_workers() {
     let plain: Vec<Sample> = (0..windows.len()).map(|i| windows.window(i)).collect();
     let mirrored = one[0].iter().zip(&plain).filter(|(a, b)| a != b).count();
     assert!(mirrored > 0 && mirrored < plain.len(), "{mirrored} of {}", plain.len());
+    let mut sided = 0;
     for (a, b) in one[0].iter().zip(&plain) {
         let mut other = b.clone();
-        mirror(&mut other);
+        mirror(&mut other, Some(raster));
+        sided += usize::from(other.images != b.images);
         assert!(a == b || *a == other);
     }
+    assert!(sided > 0, "all drives are straight");
+}
+
+#[test]
+fn images_are_of_the_step_before_and_of_the_step_and_not_of_what_comes_after() {
+    let traces = set(vec![circle("a", 300, 12.0, 0.2), circle("b", 300, 9.0, 0.1)]);
+    let raster = Raster { height: 16, width: 16, metres_per_cell: 2.0 };
+    let cells = raster.cells();
+    let of = |traces: &Arc<TraceSet>| {
+        let windows = Windows::new(traces.clone(), Part::All, WindowOptions::default()).unwrap();
+        windows.with_images(Arc::new(Surroundings::new(traces, raster)))
+    };
+    let windows = of(&traces);
+    let sample = windows.window(1);
+    assert_eq!(sample.images.len(), 40 * raster.elements());
+    for step in 1..40 {
+        let [before, now] = [step - 1, step].map(|s| &sample.images[s * 2 * cells..][..2 * cells]);
+        assert_eq!(before[cells..], now[..cells]);
+        assert!(now[cells..].iter().any(|v| *v > 0.2), "the car itself");
+    }
+    // The second window starts at state 40, so its last step is state 118.
+    let mut later = (*traces).clone();
+    later.traces.iter_mut().for_each(|t| t.states[119..].fill(State::default()));
+    let changed = of(&Arc::new(later)).window(1);
+    assert!(changed.images == sample.images && changed.inputs == sample.inputs);
+    assert_ne!(changed.targets, sample.targets);
 }
 
 #[test]
