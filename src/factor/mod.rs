@@ -4,7 +4,9 @@
 pub mod composite;
 pub mod config;
 pub mod correlation;
+pub mod cut;
 pub mod dates;
+pub mod edges;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod generator;
@@ -13,12 +15,14 @@ pub mod input;
 pub mod job;
 pub mod panel;
 pub mod panel_file;
+pub mod past;
 pub mod portfolio;
 pub mod preprocess;
 pub mod quantiles;
 pub mod ranks;
 pub mod returns;
 pub mod screening;
+pub mod shards;
 pub mod statistics;
 pub mod study;
 pub mod tables;

@@ -15,7 +15,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::config::{self, Binning, Demean};
-use super::panel::{Panel, rows_around};
+use super::panel::Panel;
+use super::past::Past;
 use super::preprocess::quantile;
 use super::ranks::Order;
 use super::returns::Forward;
@@ -110,6 +111,7 @@ fn means(values: &[f64], groups: &[f64], count: usize) -> Vec<f64> {
 /// Cuts a factor (own dates × assets, as the panel) and measures its groups. Collective.
 pub fn run(
     comm: &Communicator,
+    past: &mut Past,
     panel: &Panel,
     factor: &[f64],
     forward: &Forward,
@@ -133,16 +135,16 @@ pub fn run(
                 means(&relative, groups, count)
             })
             .collect();
-        by_date.push(comm.all_gather_vec(&own)?.0);
+        by_date.push(past.gather(comm, &own)?);
     }
-    let with_last = rows_around(comm, panel, &grouped, 1, 0)?;
+    let with_last = past.rows_before(comm, panel, &grouped, 1)?;
     let own: Vec<f64> = (0..dates)
         .flat_map(|date| {
             let (last, now) = (&with_last[cells(date)], &with_last[cells(date + 1)]);
             new_members(last, now, count)
         })
         .collect();
-    let turnover = comm.all_gather_vec(&own)?.0;
+    let turnover = past.gather(comm, &own)?;
     let spread: Vec<Vec<f64>> = by_date
         .iter()
         .map(|table| {
@@ -216,7 +218,7 @@ mod tests {
                 .zip(&forward.values[0])
                 .map(|(x, r)| if r.is_nan() { f64::NAN } else { *x })
                 .collect();
-            run(comm, &panel, &factor, &forward, options)
+            run(comm, &mut Past::default(), &panel, &factor, &forward, options)
         })
         .unwrap()
     }

@@ -32,8 +32,8 @@ use crate::sharding::Sharding;
 
 /// The row groups of one rank.
 pub(super) struct Share {
-    files: Vec<PathBuf>,
-    footers: Vec<ParquetMetaData>,
+    files: Arc<Vec<PathBuf>>,
+    footers: Arc<Vec<ParquetMetaData>>,
     groups: Vec<Group>,
     infinite: Infinite,
 }
@@ -97,11 +97,32 @@ impl Share {
                 first += rows as u64;
             }
         }
-        let mut prefix = vec![0];
-        groups.iter().for_each(|g| prefix.push(prefix[prefix.len() - 1] + g.rows as u64));
-        let groups = groups[Sharding::balanced(&prefix, ranks, 1).range(rank)].to_vec();
         let columns = footers.first().map(columns).unwrap_or_default();
-        Ok((Share { files, footers, groups, infinite }, columns))
+        let (files, footers) = (Arc::new(files), Arc::new(footers));
+        let all = Share { files, footers, groups, infinite };
+        Ok((all.part(0..all.groups.len(), rank, ranks), columns))
+    }
+
+    /// The share of `rank` in some of the row groups of this share, counted in it.
+    pub(super) fn part(
+        &self,
+        groups: impl Iterator<Item = usize>,
+        rank: usize,
+        ranks: usize,
+    ) -> Share {
+        let groups: Vec<Group> = groups.map(|group| self.groups[group]).collect();
+        let own = shares(&groups, ranks).range(rank);
+        Share {
+            files: self.files.clone(),
+            footers: self.footers.clone(),
+            groups: groups[own].to_vec(),
+            infinite: self.infinite,
+        }
+    }
+
+    /// Which row groups of this share each rank would read.
+    pub(super) fn sharding(&self, ranks: usize) -> Sharding {
+        shares(&self.groups, ranks)
     }
 
     /// The rows of this rank.
@@ -335,6 +356,13 @@ impl Share {
     pub(super) fn groups(&self) -> &[Group] {
         &self.groups
     }
+}
+
+/// Row groups for each rank, in order, with about the same number of rows.
+fn shares(groups: &[Group], ranks: usize) -> Sharding {
+    let mut prefix = vec![0];
+    groups.iter().for_each(|g| prefix.push(prefix[prefix.len() - 1] + g.rows as u64));
+    Sharding::balanced(&prefix, ranks, 1)
 }
 
 const DATES: &str = "a date, a timestamp, text YYYY-MM-DD or a whole number yyyymmdd";
