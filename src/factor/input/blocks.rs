@@ -2,12 +2,13 @@
 //!
 //! A first pass reads the keys (dates, assets, industries) of all row groups, one group a thread at
 //! a time, and keeps what is distinct: all dates and assets, the last industry of each asset, which
-//! decides their order, and the first and last date of each group. A block then reads the groups
-//! that touch its dates, shared among the ranks, and drops the rows of other dates. So a table that
-//! is sorted by date is read once, but for groups on the border of two blocks; in an unsorted one
-//! every group touches every block. Dates come from the rows, not from the statistics of the file,
-//! which may be missing. Memory: the block and one column of its groups; row groups should not have
-//! many more dates than a block.
+//! decides their order, and the first and last date of each group. Then a block looks at the groups
+//! that touch its dates, and decodes the rows from the first to the last one of its dates, shared
+//! among the ranks; pages before them are skipped. So of a table that is sorted by date every number
+//! is decoded once; of an unsorted one, nearly all of them for every block. Dates come from the rows,
+//! not from the statistics of the file, which may be missing.
+//!
+//! Memory: the block, and the bytes of one column chunk, packed, for each thread.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -173,8 +174,13 @@ impl Blocks {
         let (first, last) = (dates[0], dates[dates.len() - 1]);
         let touches = |span: &[i32; 2]| span[0] <= last && first <= span[1];
         let groups = (0..self.spans.len()).filter(|&group| touches(&self.spans[group]));
-        let mut table = Table::Parquet(self.share.part(groups, comm.rank(), comm.ranks()));
-        let keys = comm.agree(table.keys(roles))?;
+        let wanted = (&self.roles.date[..], first..=last);
+        let read = || {
+            let share = self.share.between(groups, wanted, comm.rank(), comm.ranks())?;
+            let mut table = Table::Parquet(share);
+            Ok((table.keys(roles)?, table))
+        };
+        let (keys, table) = comm.agree(read())?;
         let place = |date: &i32| dates.binary_search(date).map_or(ELSEWHERE, |date| date as u32);
         let asset = |name: &[u8]| {
             self.places.get(name).copied().ok_or_else(|| {
