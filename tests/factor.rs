@@ -36,11 +36,13 @@ fn folder(config: &str) -> tempfile::TempDir {
 fn results(mut command: Command, folder: &Path) -> (Value, BTreeMap<String, String>) {
     let text = support::stdout_of(&mut command);
     let mut document: Value = serde_json::from_str(&text).unwrap();
-    let document_keys = ["seconds", "ns_per_cell"];
-    for key in document_keys {
+    // Times, and how the panel lay in memory.
+    let of_the_run = ["seconds", "ns_per_cell", "peak_rss_bytes", "blocks", "block_dates"];
+    for key in of_the_run {
         assert!(!document[key].is_null(), "no {key}");
         document.as_object_mut().unwrap().remove(key);
     }
+    document.as_object_mut().unwrap().remove("technical_exchange");
     let mut tables = BTreeMap::new();
     for entry in std::fs::read_dir(folder.join("out")).unwrap() {
         let path = entry.unwrap().path();
@@ -123,6 +125,14 @@ fn a_study_has_the_same_bits_on_any_ranks_and_from_any_source() {
     let file = file.to_string_lossy().into_owned();
     let found = results(factor(2, &file, other.path(), &[]), other.path());
     assert_eq!(found.0, *document, "from Parquet");
+    for more in [["--block-dates", "9"], ["--memory", "128K"]] {
+        let found = results(factor(2, &file, other.path(), &more), other.path());
+        assert!(found == expected, "{more:?}");
+    }
+    let output = factor(2, &file, other.path(), &["--memory", "9K"]).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("--memory: 60 assets need 1M at least"), "{error}");
     if !cfg!(feature = "mpi") {
         println!("skipped under mpirun: built without MPI");
         return;

@@ -69,7 +69,8 @@ fn training_hides_its_communication_behind_computation_on_a_slow_link() {
     for node in ["0", "1"] {
         stdout_of(lab.netlab(30).args(["rate", node, "200"]));
     }
-    let folder = lab.folder.path();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
     let config = folder.join("config.toml");
     let text = "owner computes its shard and shares the sum. ".repeat(200);
     std::fs::write(folder.join("text.txt"), text).expect("a text");

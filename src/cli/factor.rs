@@ -8,13 +8,16 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::Session;
+use super::size::size;
 use crate::error::{Error, Result};
 use crate::factor::config::{Config, TEMPLATE};
+use crate::factor::cut::Cut;
 use crate::factor::evaluation::LongShort;
 use crate::factor::fama_macbeth::FamaMacbeth;
 use crate::factor::generator::Synthetic;
-use crate::factor::job::{self, Chosen, Line, Results, Seconds};
+use crate::factor::job::{self, Chosen, Layout, Line, Results, Seconds};
 use crate::factor::panel_file::Codec;
+use crate::factor::shards::Shards;
 use crate::factor::tables;
 use crate::files;
 use crate::report::tear_sheet;
@@ -39,6 +42,13 @@ pub(super) struct Factor {
     /// Folder for tables and the tear sheet
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Study the panel by blocks of so many dates, for panels larger than memory. Long Parquet is
+    /// then read block by block, best sorted by date; CSV and matrices are still read whole
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    block_dates: Option<u32>,
+    /// Blocks of as many dates as fit into so much memory of each rank, such as 512M
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<usize>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -83,6 +93,8 @@ struct Document {
     long_short: Vec<LongShort>,
     screening: Vec<Chosen>,
     portfolios: Vec<PortfolioLine>,
+    #[serde(flatten)]
+    layout: Layout,
     seconds: Seconds,
     ns_per_cell: f64,
 }
@@ -126,7 +138,9 @@ impl Factor {
         };
         c.agree(failed).map_err(whole_job)?;
         let source = self.panel.as_deref().unwrap_or_default();
-        let mut results = job::run(c, source, &config).inspect_err(|_| {
+        let dates = self.block_dates.map(|dates| dates as usize);
+        let cut = Cut { dates, memory: self.memory };
+        let mut results = job::run(c, source, &config, &cut).inspect_err(|_| {
             // Folders are made first, so that a wrong name costs no study; empty ones go again.
             made.iter().all(|folder| std::fs::remove_dir(folder).is_ok());
         })?;
@@ -226,6 +240,7 @@ fn document(results: &Results) -> Document {
         long_short: results.long_short(),
         screening: results.screening.clone(),
         portfolios: results.portfolios.iter().map(portfolio).collect(),
+        layout: results.layout,
         seconds: results.seconds,
         ns_per_cell: results.study.ns_per_cell,
     }
@@ -264,6 +279,7 @@ fn show(results: &Results) {
             );
         }
     }
+    show_layout(&results.layout);
     for chosen in &results.screening {
         println!("screening takes {} (t {:.2})", chosen.factor, chosen.t);
     }
@@ -276,6 +292,26 @@ fn show(results: &Results) {
             p.sharpe,
             p.maximum_drawdown * 100.0,
             p.turnover
+        );
+    }
+}
+
+/// Blocks and memory, and why technical factors were computed where they were.
+fn show_layout(layout: &Layout) {
+    let megabytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    if layout.blocks > 1 {
+        let peak = megabytes(layout.peak_rss_bytes);
+        println!("{} blocks of {} dates; peak {peak:.0} MiB", layout.blocks, layout.block_dates);
+    }
+    if let Some(exchange) = layout.technical_exchange.filter(|e| e.transpose_bytes > 0) {
+        let (halo, turned) = (megabytes(exchange.halo_bytes), megabytes(exchange.transpose_bytes));
+        let way = match exchange.chosen {
+            Shards::Halo => "by dates with the rows before them",
+            Shards::Transpose => "by assets",
+        };
+        println!(
+            "technical factors {way}: {halo:.1} MiB between ranks with earlier rows, {turned:.1} \
+             MiB to turn the panel round and back"
         );
     }
 }

@@ -38,8 +38,19 @@ pub struct LookBack {
 /// Weights by date and factor: dates × factors, NaN where nothing is known yet. `series` holds the
 /// coefficients of each factor by date.
 pub fn weights(series: &[Vec<f64>], kind: CompositeWeights, look: LookBack) -> Vec<Vec<f64>> {
+    weights_from(series, kind, look, 0)
+}
+
+/// [`weights`] of the dates from `first` on; those before have none at all.
+pub fn weights_from(
+    series: &[Vec<f64>],
+    kind: CompositeWeights,
+    look: LookBack,
+    first: usize,
+) -> Vec<Vec<f64>> {
     let dates = series.first().map_or(0, Vec::len);
-    (0..dates).into_par_iter().map(|date| weights_of(series, kind, look, date)).collect()
+    let of = |date| if date < first { Vec::new() } else { weights_of(series, kind, look, date) };
+    (0..dates).into_par_iter().map(of).collect()
 }
 
 fn weights_of(

@@ -8,9 +8,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::panel::{Factor, Panel};
+use super::past::Past;
 use super::preprocess::sum_pairs;
 use crate::communicator::Communicator;
-use crate::element::Op;
 use crate::error::Result;
 use crate::reduce::exact::{ExactSum, LIMBS};
 use crate::reduce::simd::vectorised;
@@ -34,7 +34,12 @@ impl Correlations {
 }
 
 /// Correlates processed factors of the own dates. Collective.
-pub fn run(comm: &Communicator, panel: &Panel, factors: &[Factor]) -> Result<Correlations> {
+pub fn run(
+    comm: &Communicator,
+    past: &mut Past,
+    panel: &Panel,
+    factors: &[Factor],
+) -> Result<Correlations> {
     let (k, n) = (factors.len(), panel.assets.len());
     let pairs: Vec<(usize, usize)> = (0..k).flat_map(|a| (0..a).map(move |b| (a, b))).collect();
     let dates = panel.own_dates().len();
@@ -51,11 +56,11 @@ pub fn run(comm: &Communicator, panel: &Panel, factors: &[Factor]) -> Result<Cor
         limbs.extend(sum.limbs());
         limbs.push(known);
     }
-    let limbs = comm.all_reduce_vec(&limbs, Op::Sum)?;
+    let limbs = past.sum(comm, &limbs)?;
     let mut result = Correlations {
         factors: factors.iter().map(|f| f.name.clone()).collect(),
         mean: vec![1.0; k * k],
-        dates: vec![panel.dates.len() as u64; k * k],
+        dates: vec![past.dates(panel).len() as u64; k * k],
     };
     for (&(a, b), limbs) in pairs.iter().zip(limbs.chunks_exact(LIMBS + 1)) {
         let known = limbs[LIMBS];
@@ -114,7 +119,7 @@ mod tests {
             let sharding = Sharding::even(small.dates, ranks);
             let all = launch::threads(ranks, |comm| {
                 let panel = small.panel(&sharding, comm.rank());
-                run(comm, &panel, &panel.factors)
+                run(comm, &mut Past::default(), &panel, &panel.factors)
             })
             .unwrap();
             for found in all {

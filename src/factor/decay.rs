@@ -11,9 +11,10 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::config::{self, Missing};
+use super::config;
 use super::ic::{Correlator, DayReturns};
 use super::panel::{Factor, Panel};
+use super::past::Past;
 use super::returns;
 use super::statistics::{Summary, summary};
 use crate::communicator::Communicator;
@@ -42,15 +43,14 @@ struct Room {
 /// For each of the processed factors the lags from 0 to `ic.decay_lags`. Collective.
 pub fn run(
     comm: &Communicator,
+    past: &mut Past,
     panel: &Panel,
     factors: &[Factor],
     of: &config::Returns,
     ic: &config::Ic,
 ) -> Result<Vec<Vec<Lag>>> {
     let (n, dates, lags) = (panel.assets.len(), panel.own_dates().len(), ic.decay_lags + 1);
-    let one = config::Returns { horizons: vec![1], missing: Missing::Pairwise, ..of.clone() };
-    let daily = returns::forward(comm, panel, &one)?.values.remove(0);
-    let daily = super::panel::rows_around(comm, panel, &daily, 0, ic.decay_lags)?;
+    let daily = returns::daily(comm, panel, of, ic.decay_lags)?;
     let everything: Vec<u32> = (0..n as u32).collect();
     let width = factors.len() * lags;
     let mut own = (vec![f64::NAN; dates * width], vec![f64::NAN; dates * width]);
@@ -76,8 +76,8 @@ pub fn run(
             correlator.pearson(values, assets, returns, least, &mut pearson[at]);
         }
     });
-    let pearson = comm.all_gather_vec(&own.0)?.0;
-    let ranks = comm.all_gather_vec(&own.1)?.0;
+    let pearson = past.gather(comm, &own.0)?;
+    let ranks = past.gather(comm, &own.1)?;
     let series = |table: &[f64], column: usize| -> Vec<f64> {
         table.iter().skip(column).step_by(width).copied().collect()
     };
@@ -105,7 +105,7 @@ mod tests {
         let ic = config::Ic { decay_lags: lags, ..config::Ic::default() };
         launch::threads(ranks, |comm| {
             let panel = small.panel(&sharding, comm.rank());
-            run(comm, &panel, &panel.factors, of, &ic)
+            run(comm, &mut Past::default(), &panel, &panel.factors, of, &ic)
         })
         .unwrap()
     }

@@ -12,6 +12,7 @@ use super::cumulative::{cumulate, maximum_drawdown};
 use super::decay::{self, Lag};
 use super::fama_macbeth::{self, FamaMacbeth};
 use super::panel::{Factor, Panel};
+use super::past::Past;
 use super::quantiles::{self, Quantiles};
 use super::returns::Forward;
 use super::stability::{self, Stability};
@@ -35,19 +36,21 @@ pub struct Evaluation {
 /// Evaluates the processed factors of a panel one by one. Collective.
 pub fn run(
     comm: &Communicator,
+    past: &mut Past,
     panel: &Panel,
     forward: &Forward,
     config: &Config,
 ) -> Result<Vec<Evaluation>> {
-    let decays = decay::run(comm, panel, &panel.factors, &config.returns, &config.ic)?;
+    let decays = decay::run(comm, past, panel, &panel.factors, &config.returns, &config.ic)?;
     let with_decay = panel.factors.iter().zip(decays);
     with_decay
-        .map(|(factor, decay)| evaluate(comm, panel, factor, forward, config, decay))
+        .map(|(factor, decay)| evaluate(comm, past, panel, factor, forward, config, decay))
         .collect()
 }
 
 fn evaluate(
     comm: &Communicator,
+    past: &mut Past,
     panel: &Panel,
     factor: &Factor,
     forward: &Forward,
@@ -64,9 +67,9 @@ fn evaluate(
     let periods = &forward.horizons;
     let (demean, days) = (options.demean, config.portfolio.days_per_year);
     Ok(Evaluation {
-        quantiles: quantiles::run(comm, panel, &groups, forward, options)?,
-        stability: stability::run(comm, panel, &values, &groups, options.count, periods)?,
-        weighted: weighted::run(comm, panel, &values, forward, demean, days)?,
+        quantiles: quantiles::run(comm, past, panel, &groups, forward, options)?,
+        stability: stability::run(comm, past, panel, &values, &groups, options.count, periods)?,
+        weighted: weighted::run(comm, past, panel, &values, forward, demean, days)?,
         decay,
     })
 }
@@ -80,6 +83,7 @@ fn leave_out(values: &mut [f64], without: &[f64]) {
 /// The regressions that a configuration asks for, on the factors of these numbers. Collective.
 pub fn regressions(
     comm: &Communicator,
+    past: &mut Past,
     panel: &Panel,
     chosen: &[usize],
     forward: &Forward,
@@ -88,7 +92,7 @@ pub fn regressions(
     if !config.fama_macbeth.enabled {
         return Ok(Vec::new());
     }
-    fama_macbeth::run(comm, panel, chosen, forward, &config.fama_macbeth)
+    fama_macbeth::run(comm, past, panel, chosen, forward, &config.fama_macbeth)
 }
 
 /// What two long-short portfolios of a factor earned over one horizon; field names are JSON keys.

@@ -4,6 +4,7 @@
 use super::config::{Config, Demean, Preset};
 use super::evaluation::{Evaluation, run};
 use super::fixtures::Small;
+use super::past::Past;
 use super::returns;
 use crate::launch;
 use crate::sharding::Sharding;
@@ -16,7 +17,7 @@ pub(crate) fn evaluate(ranks: usize, k: usize, config: &Config) -> Vec<Evaluatio
         let mut panel = small.panel(&sharding, comm.rank());
         panel.factors = vec![panel.factors.swap_remove(k)];
         let forward = returns::forward(comm, &panel, &config.returns)?;
-        Ok(run(comm, &panel, &forward, config)?.remove(0))
+        Ok(run(comm, &mut Past::default(), &panel, &forward, config)?.remove(0))
     })
     .unwrap()
 }

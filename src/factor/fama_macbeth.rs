@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config;
 use super::panel::Panel;
+use super::past::Past;
 use super::preprocess::{sum_with, sum2};
 use super::returns::Forward;
 use super::statistics::{Summary, summary};
@@ -72,6 +73,7 @@ pub struct Coefficient {
 /// Regresses forward returns on the factors of these numbers. Collective.
 pub fn run(
     comm: &Communicator,
+    past: &mut Past,
     panel: &Panel,
     chosen: &[usize],
     forward: &Forward,
@@ -89,7 +91,7 @@ pub fn run(
                 chosen.iter().map(|&k| &panel.factors[k].values[cells.clone()]).collect();
             room.regress(&returns[cells.clone()], &columns, least, into);
         });
-        let rows = comm.all_gather_vec(&own)?.0;
+        let rows = past.gather(comm, &own)?;
         let names = chosen.iter().map(|&k| panel.factors[k].name.as_str());
         let lags = options.newey_west_lags.unwrap_or(0).max(horizon.saturating_sub(1));
         found.push(over_dates(&rows, names, horizon, lags, least));

@@ -20,7 +20,7 @@ fn run_on(
         change(&mut panel.factors);
         let of = config::Returns { horizons: horizons.to_vec(), ..config::Returns::default() };
         let forward = returns::forward(comm, &panel, &of)?;
-        run(comm, &panel, chosen, &forward, &config::FamaMacbeth::default())
+        run(comm, &mut Past::default(), &panel, chosen, &forward, &config::FamaMacbeth::default())
     })
     .unwrap()
 }

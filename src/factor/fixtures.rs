@@ -93,12 +93,10 @@ impl Small {
             rank,
             price: self.price[cells.clone()].to_vec(),
             capitalisation: self.capitalisation[cells.clone()].to_vec(),
-            volume: Vec::new(),
             industry: self.industry[cells.clone()].to_vec(),
             industries: (0..7).map(|g| format!("i{g}")).collect(),
-            flagged: Vec::new(),
-            benchmark: Vec::new(),
             factors: self.factors.iter().enumerate().map(factor).collect(),
+            ..Panel::default()
         }
     }
 }

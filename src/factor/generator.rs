@@ -17,6 +17,8 @@
 //! date, factor 1 a constant one, factor 2 one with two assets. Cost: a few hashes, a
 //! logarithm and a cosine a cell.
 
+mod blocks;
+
 use std::f64::consts::TAU;
 use std::path::Path;
 
@@ -27,6 +29,7 @@ use super::panel_file::{self, Codec};
 use crate::error::{Error, Result};
 use crate::files::FileRecord;
 use crate::sharding::Sharding;
+pub(super) use blocks::Blocks;
 
 /// A synthetic panel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,6 +103,7 @@ struct Asset {
 }
 
 /// Cumulated log returns up to a date.
+#[derive(Clone)]
 struct Walk {
     /// The date that comes next.
     date: usize,
@@ -329,8 +333,8 @@ impl Synthetic {
             industry: (0..cells).map(cell_industry).collect(),
             industries: (0..in_use).map(|g| format!("I{g:0digits$}")).collect(),
             flagged: flagged.into_iter().map(|x| x > 0.0).collect(),
-            benchmark: Vec::new(),
             factors,
+            ..Panel::default()
         }
     }
 

@@ -2,6 +2,10 @@
 //!
 //! All results are the same on every rank, with the same bits at any number of ranks, but for the
 //! times. A step that a configuration does not ask for costs nothing.
+//!
+//! A panel may be studied by blocks of dates (`cut`): what a block needs of the dates around it is
+//! in its `edges`, tables of earlier dates are in `past`, and the results of the last block are
+//! those of all dates, with the same bits as without blocks.
 
 use std::time::Instant;
 
@@ -11,17 +15,22 @@ use super::composite::{self, LookBack};
 use super::config::{Capitalisation, CompositeWeights, Config, Correlation, FillMethod};
 use super::config::{StandardiseMethod, WinsoriseMethod};
 use super::correlation::{self, Correlations};
+use super::cut::{Cut, Reach};
+use super::edges::Edges;
 use super::evaluation::{self, Evaluation, LongShort};
 use super::fama_macbeth::FamaMacbeth;
-use super::input;
+use super::input::Reader;
 use super::panel::{Factor, Panel};
+use super::past::Past;
 use super::portfolio::{self, Portfolio};
 use super::screening;
+use super::shards::Exchange;
 use super::study::{self, Study, StudyOptions};
 use super::technical::technical_factors;
 use crate::communicator::Communicator;
 use crate::element::Op;
 use crate::error::{Error, Result};
+use crate::measure::memory::peak_rss_bytes;
 
 /// One line of the summary; the field names are JSON keys and heads of columns.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -102,6 +111,19 @@ pub struct Seconds {
     pub write: f64,
 }
 
+/// How the panel was laid out and what it took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Layout {
+    /// Blocks of dates that the panel was read in.
+    pub blocks: usize,
+    /// Dates in a block, at most.
+    pub block_dates: usize,
+    /// What technical factors move between ranks, in the first block; without them, nothing.
+    pub technical_exchange: Option<Exchange>,
+    /// The largest resident memory of a process of the job.
+    pub peak_rss_bytes: u64,
+}
+
 /// Everything that was found.
 #[derive(Clone, Debug)]
 pub struct Results {
@@ -123,6 +145,8 @@ pub struct Results {
     pub portfolios: Vec<Tested>,
     /// Assets of the panel.
     pub assets: usize,
+    /// Blocks and memory.
+    pub layout: Layout,
     /// Times.
     pub seconds: Seconds,
 }
@@ -171,43 +195,88 @@ fn line(row: &study::SummaryRow) -> Line {
     }
 }
 
-/// Reads a panel and does all that the configuration asks for. Collective.
-pub fn run(comm: &Communicator, source: &str, config: &Config) -> Result<Results> {
+/// Reads a panel, at once or by blocks, and does all that the configuration asks for. Collective.
+pub fn run(comm: &Communicator, source: &str, config: &Config, cut: &Cut) -> Result<Results> {
     let start = Instant::now();
-    let mut panel = input::load(comm, source, config)?;
-    let load = start.elapsed().as_secs_f64();
+    let mut reader = Reader::open(comm, source, config, cut.is_asked())?;
+    let ranges = comm.agree(cut.ranges(reader.shape(), config, comm.ranks()))?;
+    let (reach, technical) = (Reach::of(config), &config.factors.technical);
+    let (mut past, mut edges) = (Past::default(), Edges::default());
+    let mut seconds = Seconds { load: start.elapsed().as_secs_f64(), ..Seconds::default() };
+    let mut found = None;
+    let mut exchange = None;
+    for range in &ranges {
+        let start = Instant::now();
+        let more = range.end < ranges[ranges.len() - 1].end;
+        let mut panel = reader.block(comm, range.clone(), reach.after)?;
+        panel.edges = Edges { price_after: std::mem::take(&mut panel.edges.price_after), ..edges };
+        edges = Edges::default();
+        if more {
+            edges = Edges::following(comm, &panel, reach.before)?;
+        }
+        past.begin(&panel.dates, more);
+        seconds.load += start.elapsed().as_secs_f64();
+        let start = Instant::now();
+        if exchange.is_none() && !technical.is_empty() {
+            exchange = Some(Exchange::of(&panel, technical));
+        }
+        let made = technical_factors(comm, &panel, technical)?;
+        panel.factors.extend(made);
+        seconds.technical += start.elapsed().as_secs_f64();
+        comm.agree(unique_names(&panel))?;
+        // The results of the block before have had their turn; those of this one contain them.
+        drop(found.take());
+        found = Some(study_block(comm, &mut past, panel, config, &mut seconds)?);
+    }
+    let peak = comm.all_reduce_vec(&[peak_rss_bytes()], Op::Max)?[0];
+    let mut results = found.ok_or_else(|| Error::input(format!("{source}: no dates")))?;
+    results.seconds = seconds;
+    results.layout = Layout {
+        blocks: ranges.len(),
+        block_dates: ranges.first().map_or(0, ExactSizeIterator::len),
+        technical_exchange: exchange,
+        peak_rss_bytes: peak,
+    };
+    Ok(results)
+}
+
+/// The results of all dates up to the last one of `panel`. Collective.
+fn study_block(
+    comm: &Communicator,
+    past: &mut Past,
+    mut panel: Panel,
+    config: &Config,
+    seconds: &mut Seconds,
+) -> Result<Results> {
     let start = Instant::now();
-    let technical = technical_factors(comm, &panel, &config.factors.technical)?;
-    panel.factors.extend(technical);
-    let technical = start.elapsed().as_secs_f64();
-    comm.agree(unique_names(&panel))?;
-    let start = Instant::now();
-    let mut study = study::run(comm, &panel, &StudyOptions::from(config))?;
-    let study_seconds = start.elapsed().as_secs_f64();
+    let mut study = study::run_after(comm, past, &panel, &StudyOptions::from(config))?;
+    seconds.study += start.elapsed().as_secs_f64();
     // From here on the processed factors count; the raw ones have had their turn.
     panel.factors = std::mem::take(&mut study.processed);
     let start = Instant::now();
-    let evaluations = evaluation::run(comm, &panel, &study.forward, config)?;
+    let evaluations = evaluation::run(comm, past, &panel, &study.forward, config)?;
     let named = numbers(&study.factors, &config.fama_macbeth.factors, "fama_macbeth.factors");
     let chosen = comm.agree(named)?;
-    let fama_macbeth = evaluation::regressions(comm, &panel, &chosen, &study.forward, config)?;
-    let correlations = correlation::run(comm, &panel, &panel.factors)?;
+    let forward = &study.forward;
+    let fama_macbeth = evaluation::regressions(comm, past, &panel, &chosen, forward, config)?;
+    let correlations = correlation::run(comm, past, &panel, &panel.factors)?;
     let screening = screen(comm, config, &study, &correlations)?;
     let made = comm.agree(composites(config, &study, &panel))?;
     let many = panel.factors.len();
     panel.factors.extend(made);
-    let portfolios = portfolios(comm, config, &panel)?;
+    let portfolios = portfolios(comm, past, config, &panel)?;
     let composites = if panel.factors.len() > many {
         panel.factors.drain(..many);
-        let mut found = study::run(comm, &panel, &as_they_are(config))?;
+        let mut found = study::run_after(comm, past, &panel, &as_they_are(config))?;
         found.processed.clear();
         Some(found)
     } else {
         None
     };
-    let results = start.elapsed().as_secs_f64();
-    let seconds = Seconds { load, technical, study: study_seconds, results, write: 0.0 };
+    seconds.results += start.elapsed().as_secs_f64();
     let assets = panel.assets.len();
+    let layout = Layout { blocks: 1, block_dates: 0, technical_exchange: None, peak_rss_bytes: 0 };
+    let seconds = *seconds;
     Ok(Results {
         study,
         composites,
@@ -218,6 +287,7 @@ pub fn run(comm: &Communicator, source: &str, config: &Config) -> Result<Results
         screening,
         portfolios,
         assets,
+        layout,
         seconds,
     })
 }
@@ -307,12 +377,13 @@ pub(super) fn composites(config: &Config, study: &Study, panel: &Panel) -> Resul
             CompositeWeights::MaxIr => ("max_ir", &options.windows[..]),
         };
         for &window in windows {
-            let weights = composite::weights(&series, kind, LookBack { window, known_after });
+            let (first, assets) = (panel.edges.first + panel.own_dates().start, panel.assets.len());
+            let look = LookBack { window, known_after };
+            let weights = composite::weights_from(&series, kind, look, first);
             let name = match kind {
                 CompositeWeights::Equal => "composite_equal".to_string(),
                 _ => format!("composite_{name}_{window}"),
             };
-            let (first, assets) = (panel.own_dates().start, panel.assets.len());
             made.push(composite::combine(&name, &factors, &weights, first, assets));
         }
     }
@@ -321,6 +392,7 @@ pub(super) fn composites(config: &Config, study: &Study, panel: &Panel) -> Resul
 
 pub(super) fn portfolios(
     comm: &Communicator,
+    past: &mut Past,
     config: &Config,
     panel: &Panel,
 ) -> Result<Vec<Tested>> {
@@ -335,8 +407,12 @@ pub(super) fn portfolios(
     let chosen = comm.agree(numbers(&names, &options.factors, "portfolio.factors"))?;
     let mut tested = Vec::new();
     for k in chosen {
-        let portfolio = portfolio::run(comm, panel, &panel.factors[k].values, options)?;
+        let portfolio = portfolio::run(comm, past, panel, &panel.factors[k].values, options)?;
         tested.push(Tested { factor: names[k].clone(), portfolio });
     }
     Ok(tested)
 }
+
+#[cfg(test)]
+#[path = "job_tests.rs"]
+mod tests;

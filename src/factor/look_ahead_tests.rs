@@ -5,6 +5,7 @@
 use super::config::{CompositeWeights, Config, Technical, TechnicalKind};
 use super::fixtures::Small;
 use super::panel::Factor;
+use super::past::Past;
 use super::study::{self, StudyOptions};
 use super::technical::technical_factors;
 use super::{job, returns};
@@ -71,7 +72,7 @@ fn shown(small: &Small, planted: bool) -> Vec<Column> {
         panel.factors = std::mem::take(&mut found.processed);
         let made = job::composites(&config, &found, &panel)?;
         panel.factors.extend(made);
-        let portfolios = job::portfolios(comm, &config, &panel)?;
+        let portfolios = job::portfolios(comm, &mut Past::default(), &config, &panel)?;
         let nav = portfolios.into_iter().map(|t| (format!("nav of {}", t.factor), t.portfolio.nav));
         let factors = panel.factors.iter().map(|f| (f.name.clone(), f.values.clone()));
         Ok(factors.chain(nav).collect())

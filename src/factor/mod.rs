@@ -5,8 +5,10 @@ pub mod composite;
 pub mod config;
 pub mod correlation;
 pub mod cumulative;
+pub mod cut;
 pub mod dates;
 pub mod decay;
+pub mod edges;
 pub mod evaluation;
 #[cfg(test)]
 pub(crate) mod evaluation_tests;
@@ -21,6 +23,7 @@ pub mod job;
 mod look_ahead_tests;
 pub mod panel;
 pub mod panel_file;
+pub mod past;
 pub mod portfolio;
 pub mod preprocess;
 #[cfg(test)]
@@ -29,6 +32,7 @@ pub mod quantiles;
 pub mod ranks;
 pub mod returns;
 pub mod screening;
+pub mod shards;
 pub mod stability;
 pub mod statistics;
 pub mod study;

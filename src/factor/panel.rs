@@ -6,7 +6,10 @@
 //!
 //! `rows_around` brings rows of earlier or later dates, which forward returns and rolling windows
 //! need, from the ranks that own them: (before + after) × assets × 8 bytes a rank.
+//!
+//! A panel may be a block of dates of a longer one; `edges` then holds what lies beyond its ends.
 
+use super::edges::Edges;
 use crate::communicator::Communicator;
 use crate::error::{Error, Result};
 use crate::sharding::Sharding;
@@ -41,6 +44,8 @@ pub struct Panel {
     pub benchmark: Vec<f64>,
     /// The factors: a name and a matrix as `price`.
     pub factors: Vec<Factor>,
+    /// What lies before and after, if this is a block of a longer panel.
+    pub edges: Edges,
 }
 
 /// One factor of a panel.
@@ -52,6 +57,27 @@ pub struct Factor {
     pub values: Vec<f64>,
 }
 
+impl Default for Panel {
+    /// Nothing, on one rank.
+    fn default() -> Panel {
+        Panel {
+            dates: Vec::new(),
+            assets: Vec::new(),
+            sharding: Sharding::even(0, 1),
+            rank: 0,
+            price: Vec::new(),
+            capitalisation: Vec::new(),
+            volume: Vec::new(),
+            industry: Vec::new(),
+            industries: Vec::new(),
+            flagged: Vec::new(),
+            benchmark: Vec::new(),
+            factors: Vec::new(),
+            edges: Edges::default(),
+        }
+    }
+}
+
 impl Panel {
     /// The own dates, as a range of `dates`.
     pub fn own_dates(&self) -> std::ops::Range<usize> {
@@ -59,19 +85,28 @@ impl Panel {
     }
 }
 
+/// Rows directly before and after those that ranks own, the same on every rank.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beyond<'e> {
+    /// The last rows before the first date.
+    pub before: &'e [f64],
+    /// The first rows after the last date.
+    pub after: &'e [f64],
+}
+
 /// The rows of `matrix` (own dates × assets) with the `before` rows that precede the own dates and
 /// the `after` rows that follow them, from the ranks that own them, which may be several: row `i`
 /// of the result is date `own_dates().start + i - before`. Rows beyond the ends of the panel are
-/// NaN. A rank without dates gets nothing. `before` and `after` are the same on all ranks.
+/// those of `beyond`, and NaN where it has none. A rank without dates gets nothing. `before` and `after` are the same on all ranks.
 /// Collective.
 pub fn rows_around(
     comm: &Communicator,
     panel: &Panel,
     matrix: &[f64],
-    before: usize,
-    after: usize,
+    (before, after): (usize, usize),
+    beyond: Beyond<'_>,
 ) -> Result<Vec<f64>> {
-    rows_around_of(comm, &panel.sharding, panel.assets.len(), matrix, before, after)
+    rows_around_of(comm, &panel.sharding, panel.assets.len(), matrix, (before, after), beyond)
 }
 
 /// [`rows_around`] for rows of `width` that are owned by `sharding`. Collective.
@@ -80,8 +115,8 @@ pub fn rows_around_of(
     sharding: &Sharding,
     width: usize,
     matrix: &[f64],
-    before: usize,
-    after: usize,
+    (before, after): (usize, usize),
+    beyond: Beyond<'_>,
 ) -> Result<Vec<f64>> {
     let rank = comm.rank();
     let own = sharding.range(rank);
@@ -116,13 +151,17 @@ pub fn rows_around_of(
     // Ranks own ascending dates, so what came in rank order is in date order.
     let range = wanted(rank);
     let (early, late) = received.split_at((own.start - range.start) * width);
-    let missing = |rows: usize| std::iter::repeat_n(f64::NAN, rows * width);
     let mut around = Vec::with_capacity((before + rows + after) * width);
-    around.extend(missing(before - (own.start - range.start)));
+    let cells = (before - (own.start - range.start)) * width;
+    let known = &beyond.before[beyond.before.len().saturating_sub(cells)..];
+    around.resize(cells - known.len(), f64::NAN);
+    around.extend_from_slice(known);
     around.extend_from_slice(early);
     around.extend_from_slice(matrix);
     around.extend_from_slice(late);
-    around.extend(missing(after - (range.end - own.end)));
+    let cells = (after - (range.end - own.end)) * width;
+    around.extend_from_slice(&beyond.after[..cells.min(beyond.after.len())]);
+    around.resize((before + rows + after) * width, f64::NAN);
     Ok(around)
 }
 
@@ -137,13 +176,18 @@ mod tests {
         for ranks in [1, 2, 3, 4, 7] {
             for dates in [0, 1, ranks - 1, ranks, ranks + 1, 3 * ranks + 2] {
                 for (before, after) in [(0, 0), (1, 0), (0, 1), (2, 3), (dates + 1, 1), (0, 40)] {
+                    // Two rows are known before the first date, and one after the last.
+                    let value = |row: usize, column: usize| (row * width + column) as f64;
+                    let known = |rows: std::ops::Range<usize>| -> Vec<f64> {
+                        rows.flat_map(|r| (0..width).map(move |c| value(r, c))).collect()
+                    };
+                    let (early, late) = (known(0..2), known(dates + 2..dates + 3));
                     let results = launch::threads(ranks, |comm| {
                         let sharding = Sharding::even(dates, ranks);
                         let own = sharding.range(comm.rank());
-                        let value = |date: usize, column| (date * width + column) as f64;
-                        let matrix: Vec<f64> =
-                            own.flat_map(|d| (0..width).map(move |c| value(d, c))).collect();
-                        rows_around_of(comm, &sharding, width, &matrix, before, after)
+                        let matrix = known(own.start + 2..own.end + 2);
+                        let beyond = Beyond { before: &early, after: &late };
+                        rows_around_of(comm, &sharding, width, &matrix, (before, after), beyond)
                     })
                     .unwrap();
                     for (rank, around) in results.iter().enumerate() {
@@ -151,8 +195,9 @@ mod tests {
                         let rows = if own.is_empty() { 0 } else { before + own.len() + after };
                         assert_eq!(around.len(), rows * width);
                         for (i, &x) in around.iter().enumerate() {
-                            let place = (own.start * width + i) as i64 - (before * width) as i64;
-                            if (0..(dates * width) as i64).contains(&place) {
+                            let place = (own.start + 2) * width + i;
+                            let place = place as i64 - (before * width) as i64;
+                            if (0..((dates + 3) * width) as i64).contains(&place) {
                                 assert_eq!(x, place as f64, "{ranks} {dates} {before} {after}");
                             } else {
                                 assert!(x.is_nan());

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{self, Selection};
 use super::panel::Panel;
+use super::past::Past;
 use super::returns::fill_prices;
 use crate::communicator::Communicator;
 use crate::error::{Error, Result};
@@ -57,6 +58,7 @@ struct Holding {
 /// Tests a factor (own dates × assets). Collective.
 pub fn run(
     comm: &Communicator,
+    past: &mut Past,
     panel: &Panel,
     factor: &[f64],
     options: &config::Portfolio,
@@ -67,11 +69,13 @@ pub fn run(
     } else {
         Err(Error::input("the panel has no prices, which a portfolio needs; name the column"))
     })?;
-    let price = fill_prices(comm, panel)?;
-    let holdings = gather_holdings(comm, panel, factor, options)?;
+    let price = fill_prices(comm, panel)?.own;
+    let holdings = gather_holdings(comm, past, panel, factor, options)?;
+    let benchmark = past.gather(comm, panel.benchmark.get(own.clone()).unwrap_or(&[]))?;
     let (mut growth, mut traded) = (Vec::new(), Vec::new());
-    for date in own.clone() {
-        let row = &price[(date - own.start) * n..(date - own.start + 1) * n];
+    for day in 0..own.len() {
+        let row = &price[day * n..(day + 1) * n];
+        let date = panel.edges.first + own.start + day;
         // The holding that ends or goes on at this date, and the one that begins.
         let now = holdings.iter().position(|h| h.date >= date).unwrap_or(holdings.len());
         let before = now.checked_sub(1).map(|i| &holdings[i]);
@@ -79,33 +83,39 @@ pub fn run(
         let begins = holdings.get(now).filter(|h| h.date == date);
         traded.push(begins.map_or(0.0, |new| trade(before, new, row)));
     }
-    let growth = comm.all_gather_vec(&growth)?.0;
-    let traded = comm.all_gather_vec(&traded)?.0;
-    Ok(judge(panel, &holdings, &growth, traded, options))
+    let growth = past.gather(comm, &growth)?;
+    let traded = past.gather(comm, &traded)?;
+    Ok(judge(&benchmark, &holdings, &growth, traded, options))
 }
 
-/// All rebalancings, the same on every rank.
+/// All rebalancings so far, the same on every rank; dates count from the first block.
 fn gather_holdings(
     comm: &Communicator,
+    past: &mut Past,
     panel: &Panel,
     factor: &[f64],
     options: &config::Portfolio,
 ) -> Result<Vec<Holding>> {
     let (own, n) = (panel.own_dates(), panel.assets.len());
     let (mut sizes, mut assets, mut prices) = (Vec::new(), Vec::new(), Vec::new());
-    for date in own.clone().filter(|date| date % options.rebalance == 0) {
-        let cells = (date - own.start) * n..(date - own.start + 1) * n;
+    for day in 0..own.len() {
+        let date = panel.edges.first + own.start + day;
+        if date % options.rebalance != 0 {
+            continue;
+        }
+        let cells = day * n..(day + 1) * n;
         let row = &panel.price[cells.clone()];
         let chosen = choose(&factor[cells], row, options);
-        sizes.extend([date as u64, chosen.len() as u64]);
+        // All below 2^53.
+        sizes.extend([date as f64, chosen.len() as f64]);
         prices.extend(chosen.iter().map(|&asset| row[asset]));
-        assets.extend(chosen.iter().map(|&asset| asset as u64));
+        assets.extend(chosen.iter().map(|&asset| asset as f64));
     }
-    let sizes = comm.all_gather_vec(&sizes)?.0;
-    let assets = comm.all_gather_vec(&assets)?.0;
-    let prices = comm.all_gather_vec(&prices)?.0;
+    let sizes = past.gather(comm, &sizes)?;
+    let assets = past.gather(comm, &assets)?;
+    let prices = past.gather(comm, &prices)?;
     let mut bought = assets.into_iter().map(|asset| asset as usize).zip(prices);
-    let holding = |pair: &[u64]| Holding {
+    let holding = |pair: &[f64]| Holding {
         date: pair[0] as usize,
         assets: bought.by_ref().take(pair[1] as usize).collect(),
     };
@@ -149,7 +159,7 @@ fn trade(before: Option<&Holding>, new: &Holding, price: &[f64]) -> f64 {
 
 /// Net asset values, and what they are like.
 fn judge(
-    panel: &Panel,
+    benchmark: &[f64],
     holdings: &[Holding],
     growth: &[f64],
     traded: Vec<f64>,
@@ -180,7 +190,7 @@ fn judge(
         high = high.max(value);
         drawdown = drawdown.max(1.0 - value / high);
     }
-    let benchmark = match (panel.benchmark.get(start), panel.benchmark.last()) {
+    let benchmark = match (benchmark.get(start), benchmark.last()) {
         (Some(first), Some(last)) => annual(last / first),
         _ => f64::NAN,
     };
@@ -224,7 +234,8 @@ mod tests {
                 let sharding = Sharding::even(small.dates, ranks);
                 launch::threads(ranks, |comm| {
                     let panel = small.panel(&sharding, comm.rank());
-                    run(comm, &panel, &panel.factors[1].values, &options)
+                    let factor = &panel.factors[1].values;
+                    run(comm, &mut Past::default(), &panel, factor, &options)
                 })
                 .unwrap()
             };
@@ -260,7 +271,8 @@ mod tests {
                 (vec![0, 1, 2, 3], vec!["a".into(), "b".into(), "c".into()]);
             panel.benchmark = vec![1.0, 1.0, 1.0, 2.0];
             panel.sharding = sharding;
-            run(comm, &panel, &factor[own.start * 3..own.end * 3], &options)
+            let factor = &factor[own.start * 3..own.end * 3];
+            run(comm, &mut Past::default(), &panel, factor, &options)
         })
         .unwrap()
         .remove(1);

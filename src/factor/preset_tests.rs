@@ -4,6 +4,7 @@
 use super::config::{Config, Preset};
 use super::evaluation;
 use super::fixtures::{Small, close_to, number, table};
+use super::past::Past;
 use super::study::{self, Study, StudyOptions};
 use crate::launch;
 use crate::sharding::Sharding;
@@ -26,7 +27,7 @@ fn run(preset: Preset) -> (Study, Vec<Vec<f64>>, Vec<evaluation::Evaluation>) {
         let mut panel = small.panel(&sharding, comm.rank());
         let mut study = study::run(comm, &panel, &StudyOptions::from(&config))?;
         panel.factors = std::mem::take(&mut study.processed);
-        let found = evaluation::run(comm, &panel, &study.forward, &config)?;
+        let found = evaluation::run(comm, &mut Past::default(), &panel, &study.forward, &config)?;
         Ok((study, panel.factors, found))
     })
     .unwrap();

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{self, Binning, Demean};
 use super::panel::Panel;
+use super::past::Past;
 use super::preprocess::quantile;
 use super::ranks::Order;
 use super::returns::Forward;
@@ -132,6 +133,7 @@ pub fn cut(assets: usize, factor: &[f64], options: &config::Quantiles) -> Vec<f6
 /// Measures groups that [`cut`] made (own dates × assets, as the panel). Collective.
 pub fn run(
     comm: &Communicator,
+    past: &mut Past,
     panel: &Panel,
     grouped: &[f64],
     forward: &Forward,
@@ -151,7 +153,7 @@ pub fn run(
                 means(&relative, groups, count)
             })
             .collect();
-        by_date.push(comm.all_gather_vec(&own)?.0);
+        by_date.push(past.gather(comm, &own)?);
     }
     let spread: Vec<Vec<f64>> = by_date
         .iter()

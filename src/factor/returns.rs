@@ -8,7 +8,8 @@
 use rayon::prelude::*;
 
 use super::config::{Missing, Returns};
-use super::panel::{Panel, rows_around};
+use super::edges::{fill, last_known};
+use super::panel::{Beyond, Panel, rows_around};
 use crate::communicator::Communicator;
 use crate::error::{Error, Result};
 
@@ -32,26 +33,14 @@ impl Forward {
 pub fn forward(comm: &Communicator, panel: &Panel, options: &Returns) -> Result<Forward> {
     let n = panel.assets.len();
     let cells = panel.own_dates().len() * n;
-    comm.agree(if panel.price.len() == cells {
-        Ok(())
-    } else {
-        Err(Error::input("the panel has no prices, which forward returns need; name the column"))
-    })?;
-    let filled = if options.fill_prices { Some(fill_prices(comm, panel)?) } else { None };
-    let price = filled.as_ref().unwrap_or(&panel.price);
-    let reach = options.delay + options.horizons.iter().max().copied().unwrap_or(0);
-    // Rows beyond the end of the panel are missing anyway.
-    let reach = reach.min(panel.dates.len());
-    let prices = rows_around(comm, panel, price, 0, reach)?;
-    let at = |cell: usize| prices.get(cell).copied().unwrap_or(f64::NAN);
+    let most = options.horizons.iter().max().copied().unwrap_or(0);
+    let prices = prices_ahead(comm, panel, options, options.delay + most)?;
     let mut values: Vec<Vec<f64>> = options
         .horizons
         .iter()
         .map(|h| {
             let (from, to) = (options.delay * n, (options.delay + h) * n);
-            let cell = |cell: usize| at(cell + to) / at(cell + from) - 1.0;
-            let number = |r: f64| if r.is_finite() { r } else { f64::NAN };
-            (0..cells).into_par_iter().map(|c| number(cell(c))).collect()
+            (0..cells).into_par_iter().map(|c| earned(&prices, c + from, c + to)).collect()
         })
         .collect();
     if options.missing == Missing::AllHorizons {
@@ -64,34 +53,80 @@ pub fn forward(comm: &Communicator, panel: &Panel, options: &Returns) -> Result<
     Ok(Forward { horizons: options.horizons.clone(), values })
 }
 
-/// Own prices where a missing one is the last known one, which an earlier rank may own.
-pub(crate) fn fill_prices(comm: &Communicator, panel: &Panel) -> Result<Vec<f64>> {
+/// The returns over one date that begin `delay` dates later, of the own dates and of the `lags`
+/// dates that follow them. Collective.
+pub fn daily(
+    comm: &Communicator,
+    panel: &Panel,
+    options: &Returns,
+    lags: usize,
+) -> Result<Vec<f64>> {
+    let (n, dates) = (panel.assets.len(), panel.own_dates().len());
+    let prices = prices_ahead(comm, panel, options, options.delay + 1 + lags)?;
+    let cells = if dates == 0 { 0 } else { (dates + lags) * n };
+    let (from, to) = (options.delay * n, (options.delay + 1) * n);
+    Ok((0..cells).into_par_iter().map(|c| earned(&prices, c + from, c + to)).collect())
+}
+
+/// What is earned between two prices; NaN if one of them is missing or beyond the end.
+fn earned(prices: &[f64], from: usize, to: usize) -> f64 {
+    let at = |cell: usize| prices.get(cell).copied().unwrap_or(f64::NAN);
+    let earned = at(to) / at(from) - 1.0;
+    if earned.is_finite() { earned } else { f64::NAN }
+}
+
+/// Prices of the own dates and of those that follow, up to `reach` of them. Collective.
+fn prices_ahead(
+    comm: &Communicator,
+    panel: &Panel,
+    options: &Returns,
+    reach: usize,
+) -> Result<Vec<f64>> {
     let n = panel.assets.len();
-    let mut price = panel.price.clone();
-    let fill = |last: &mut [f64], row: &mut [f64]| {
-        for (last, p) in last.iter_mut().zip(row) {
-            if p.is_finite() {
-                *last = *p;
-            } else {
-                *p = *last;
-            }
+    let cells = panel.own_dates().len() * n;
+    comm.agree(if panel.price.len() == cells {
+        Ok(())
+    } else {
+        Err(Error::input("the panel has no prices, which forward returns need; name the column"))
+    })?;
+    let filled = if options.fill_prices { Some(fill_prices(comm, panel)?) } else { None };
+    let (price, later) = match &filled {
+        Some(filled) => (&filled.own, &filled.later),
+        None => (&panel.price, &panel.edges.price_after),
+    };
+    // Rows beyond the end of the panel are missing anyway.
+    let reach = reach.min(panel.dates.len() + later.len() / n.max(1));
+    rows_around(comm, panel, price, (0, reach), Beyond { before: &[], after: later })
+}
+
+/// Prices where a missing one is the last known one.
+pub(crate) struct Filled {
+    /// Of the own dates.
+    pub(crate) own: Vec<f64>,
+    /// The rows after the last date of the panel.
+    pub(crate) later: Vec<f64>,
+}
+
+/// Fills prices; the last known one may be that of an earlier rank or block. Collective.
+pub(crate) fn fill_prices(comm: &Communicator, panel: &Panel) -> Result<Filled> {
+    let n = panel.assets.len();
+    let forward = |last: &mut [f64], rows: &mut [f64]| {
+        for row in rows.chunks_exact_mut(n.max(1)) {
+            fill(last, row);
+            row.copy_from_slice(last);
         }
     };
-    let mut last = vec![f64::NAN; n];
-    if n > 0 {
-        price.chunks_exact_mut(n).for_each(|row| fill(&mut last, row));
-    }
-    let (ends, _) = comm.all_gather_vec(&last)?;
-    let mut before = vec![f64::NAN; n];
-    for rank in 0..panel.rank {
-        for (known, &end) in before.iter_mut().zip(&ends[rank * n..]) {
-            *known = if end.is_finite() { end } else { *known };
+    let (ends, _) = comm.all_gather_vec(&last_known(&panel.price, n))?;
+    let mut last = panel.edges.last_price_of(n);
+    let mut filled = Filled { own: panel.price.clone(), later: panel.edges.price_after.clone() };
+    for (rank, end) in ends.chunks_exact(n.max(1)).enumerate() {
+        if rank == panel.rank {
+            forward(&mut last.clone(), &mut filled.own);
         }
+        fill(&mut last, end);
     }
-    if n > 0 {
-        price.chunks_exact_mut(n).for_each(|row| fill(&mut before, row));
-    }
-    Ok(price)
+    forward(&mut last, &mut filled.later);
+    Ok(filled)
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::panel::{Panel, rows_around};
+use super::panel::Panel;
+use super::past::Past;
 use super::ranks::Order;
 use crate::communicator::Communicator;
 use crate::error::Result;
@@ -36,6 +37,7 @@ pub struct Stability {
 /// over each period. Collective.
 pub fn run(
     comm: &Communicator,
+    past: &mut Past,
     panel: &Panel,
     factor: &[f64],
     groups: &[f64],
@@ -43,14 +45,13 @@ pub fn run(
     periods: &[usize],
 ) -> Result<Vec<Stability>> {
     let (own, n) = (panel.own_dates().len(), panel.assets.len());
-    // Rows before the panel are missing anyway.
-    let reach = periods.iter().max().map_or(0, |&most| most.min(panel.dates.len()));
+    let reach = periods.iter().max().copied().unwrap_or(0);
     let ranks: Vec<f64> = (0..own)
         .into_par_iter()
         .flat_map_iter(|date| doubled_ranks(&factor[date * n..(date + 1) * n]))
         .collect();
-    let groups = rows_around(comm, panel, groups, reach, 0)?;
-    let ranks = rows_around(comm, panel, &ranks, reach, 0)?;
+    let groups = past.rows_before(comm, panel, groups, reach)?;
+    let ranks = past.rows_before(comm, panel, &ranks, reach)?;
     let mut found = Vec::new();
     for &period in periods {
         let compare = |date: usize| {
@@ -64,7 +65,7 @@ pub fn run(
             values
         };
         let mine: Vec<f64> = (0..own).into_par_iter().flat_map_iter(compare).collect();
-        let all = comm.all_gather_vec(&mine)?.0;
+        let all = past.gather(comm, &mine)?;
         let rows = || all.chunks_exact(count + 1);
         let means = column_means(&all, count + 1);
         found.push(Stability {

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{self, Config, FillMethod};
 use super::ic::{Correlator, DayReturns, MOST_ASSETS};
 use super::panel::{Factor, Panel};
+use super::past::Past;
 use super::preprocess::{Brackets, Day, DayInput, Preprocess, Section};
 use super::returns::{self, Forward};
 use super::statistics::{self, Month, Summary};
@@ -167,6 +168,17 @@ impl Study {
 
 /// Studies all factors of a panel. Collective.
 pub fn run(comm: &Communicator, panel: &Panel, options: &StudyOptions) -> Result<Study> {
+    run_after(comm, &mut Past::default(), panel, options)
+}
+
+/// Studies a block of dates; the coefficients and the summary are those of all dates so far.
+/// Collective.
+pub fn run_after(
+    comm: &Communicator,
+    past: &mut Past,
+    panel: &Panel,
+    options: &StudyOptions,
+) -> Result<Study> {
     comm.agree(check(panel, options))?;
     let start = Instant::now();
     let universe = universe::mask(comm, panel, &options.universe)?;
@@ -176,14 +188,14 @@ pub fn run(comm: &Communicator, panel: &Panel, options: &StudyOptions) -> Result
     let mut own = correlate(panel, options, &universe, &forward);
     let correlate_seconds = start.elapsed().as_secs_f64();
     let start = Instant::now();
-    let (ic, _) = comm.all_gather_vec(&own.ic)?;
-    let (rank_ic, _) = comm.all_gather_vec(&own.rank_ic)?;
+    let ic = past.gather(comm, &own.ic)?;
+    let rank_ic = past.gather(comm, &own.rank_ic)?;
     let cells = (panel.own_dates().len() * panel.assets.len() * panel.factors.len()).max(1);
     let threads = rayon::current_num_threads() as f64;
     let mut study = Study {
         factors: panel.factors.iter().map(|f| f.name.clone()).collect(),
         horizons: options.returns.horizons.clone(),
-        dates: panel.dates.clone(),
+        dates: past.dates(panel),
         ic,
         rank_ic,
         summary: Vec::new(),

@@ -22,18 +22,20 @@
 //! missing.
 //!
 //! The earlier rows of a shard come from its neighbours (`rows_around`), w rows of assets × 8
-//! bytes, which is less than turning the panel round as long as w is less than the dates of a
-//! rank. Every value is summed from the oldest date to the latest over its own window, so it has
+//! bytes; or the panel is turned round, so that ranks hold all dates of their assets, if that moves
+//! fewer bytes (`shards` has the formula of both). Every value is summed from the oldest date to the latest over its own window, so it has
 //! the same bits on any number of ranks. Cost: window × cells additions, over rows of assets, so
 //! that they run in SIMD.
 
 use rayon::prelude::*;
 
 use super::config::{Technical, TechnicalKind};
-use super::panel::{Factor, Panel, rows_around};
+use super::panel::{Beyond, Factor, Panel, rows_around};
+use super::shards::{Exchange, Shards, to_assets, to_dates};
 use crate::communicator::Communicator;
 use crate::element::Op;
 use crate::error::{Error, Result};
+use crate::sharding::Sharding;
 
 impl TechnicalKind {
     /// Its word in a configuration.
@@ -63,7 +65,7 @@ impl TechnicalKind {
         }
     }
 
-    fn needs_volume(self) -> bool {
+    pub(super) fn needs_volume(self) -> bool {
         use TechnicalKind::{Illiquidity, Turnover, VolumeRatio};
         matches!(self, Turnover | VolumeRatio | Illiquidity)
     }
@@ -98,7 +100,7 @@ impl Series {
     fn derived(&self, value: impl Fn(f64, f64) -> f64 + Sync) -> Series {
         let width = self.width;
         let mut values = vec![f64::NAN; self.values.len()];
-        if values.len() > width {
+        if width > 0 && values.len() > width {
             let rows = values[width..].par_chunks_mut(width);
             rows.zip(self.values.par_windows(2 * width).step_by(width)).for_each(|(out, pair)| {
                 for (a, out) in out.iter_mut().enumerate() {
@@ -120,7 +122,12 @@ struct Ingredients {
 
 impl Ingredients {
     /// Collective.
-    fn gather(comm: &Communicator, panel: &Panel, wanted: &[Technical]) -> Result<Ingredients> {
+    fn gather(
+        comm: &Communicator,
+        panel: &Panel,
+        wanted: &[Technical],
+        shards: Shards,
+    ) -> Result<Ingredients> {
         // A rank without dates has empty matrices of a panel that has them.
         let held = [&panel.price, &panel.volume].map(|matrix| u64::from(!matrix.is_empty()));
         let held = comm.all_reduce_vec(&held, Op::Max)?;
@@ -137,14 +144,28 @@ impl Ingredients {
             )));
         }
         let before = wanted.iter().map(|technical| technical.window).max().unwrap_or(0);
-        let width = panel.assets.len();
-        let around = |matrix: &[f64]| -> Result<Series> {
-            let values = rows_around(comm, panel, matrix, before, 0)?;
+        let assets = Sharding::even(panel.assets.len(), comm.ranks());
+        let width = match shards {
+            Shards::Halo => panel.assets.len(),
+            Shards::Transpose => assets.count(comm.rank()),
+        };
+        let around = |matrix: &[f64], earlier: &[f64]| -> Result<Series> {
+            let values = match shards {
+                Shards::Halo => {
+                    let beyond = Beyond { before: earlier, after: &[] };
+                    rows_around(comm, panel, matrix, (before, 0), beyond)?
+                }
+                Shards::Transpose => {
+                    let own = to_assets(comm, &panel.sharding, &assets, matrix)?;
+                    with_earlier(own, earlier, before, &assets.range(comm.rank()), assets.n())
+                }
+            };
             Ok(Series { values, before, width })
         };
-        let price = around(&panel.price)?;
+        let price = around(&panel.price, &panel.edges.price_before)?;
         let returns = price.derived(|now, earlier| now / earlier - 1.0);
-        let volume = volume_needed.map(|_| around(&panel.volume)).transpose()?;
+        let volume =
+            volume_needed.map(|_| around(&panel.volume, &panel.edges.volume_before)).transpose()?;
         let illiquidity = volume.as_ref().map(|volume| {
             let mut values = returns.values.clone();
             let traded = price.values.par_iter().zip(&volume.values);
@@ -155,13 +176,59 @@ impl Ingredients {
         });
         Ok(Ingredients { price, returns, volume, illiquidity })
     }
+
+    /// The values of a factor on `dates` dates.
+    fn values(&self, technical: &Technical, dates: usize) -> Vec<f64> {
+        let width = self.price.width;
+        let mut values = vec![f64::NAN; dates * width];
+        if width > 0 {
+            values.par_chunks_mut(width).enumerate().for_each(|(date, out)| {
+                fill_row(technical, self, date, out);
+                // Today's price decides.
+                for (x, p) in out.iter_mut().zip(self.price.row(date, 0)) {
+                    *x = if p.is_nan() || !x.is_finite() { f64::NAN } else { *x };
+                }
+            });
+        }
+        values
+    }
 }
 
-/// The factors that `wanted` describes, on the own dates of the panel. Collective.
+/// All dates of own assets (`columns` of `width`), after `before` rows of those before them, which
+/// are the last ones of `earlier` (of all assets), or missing.
+fn with_earlier(
+    own: Vec<f64>,
+    earlier: &[f64],
+    before: usize,
+    columns: &std::ops::Range<usize>,
+    width: usize,
+) -> Vec<f64> {
+    let rows = earlier.len() / width.max(1);
+    let taken = rows.min(before);
+    let mut all = vec![f64::NAN; (before - taken) * columns.len()];
+    for row in earlier.chunks_exact(width.max(1)).skip(rows - taken) {
+        all.extend_from_slice(&row[columns.clone()]);
+    }
+    all.extend(own);
+    all
+}
+
+/// The factors that `wanted` describes, on the own dates of the panel, in the way that moves fewer
+/// bytes. Collective.
 pub fn technical_factors(
     comm: &Communicator,
     panel: &Panel,
     wanted: &[Technical],
+) -> Result<Vec<Factor>> {
+    technical_factors_by(comm, panel, wanted, Exchange::of(panel, wanted).chosen)
+}
+
+/// [`technical_factors`] in a given way. Collective.
+pub fn technical_factors_by(
+    comm: &Communicator,
+    panel: &Panel,
+    wanted: &[Technical],
+    shards: Shards,
 ) -> Result<Vec<Factor>> {
     if wanted.is_empty() {
         return Ok(Vec::new());
@@ -175,26 +242,20 @@ pub fn technical_factors(
             )));
         }
     }
-    let ingredients = Ingredients::gather(comm, panel, wanted)?;
-    let width = panel.assets.len();
-    let dates = panel.own_dates().len();
-    Ok(wanted
-        .iter()
-        .zip(names)
-        .map(|(technical, name)| {
-            let mut values = vec![f64::NAN; dates * width];
-            if width > 0 {
-                values.par_chunks_mut(width).enumerate().for_each(|(date, out)| {
-                    fill_row(technical, &ingredients, date, out);
-                    // Today's price decides; x - x is 0 for numbers alone.
-                    for (x, p) in out.iter_mut().zip(ingredients.price.row(date, 0)) {
-                        *x = if p.is_nan() || !x.is_finite() { f64::NAN } else { *x };
-                    }
-                });
+    let ingredients = Ingredients::gather(comm, panel, wanted, shards)?;
+    let assets = Sharding::even(panel.assets.len(), comm.ranks());
+    let mut factors = Vec::with_capacity(wanted.len());
+    for (technical, name) in wanted.iter().zip(names) {
+        let values = match shards {
+            Shards::Halo => ingredients.values(technical, panel.own_dates().len()),
+            Shards::Transpose => {
+                let turned = ingredients.values(technical, panel.dates.len());
+                to_dates(comm, &panel.sharding, &assets, &turned)?
             }
-            Factor { name, values }
-        })
-        .collect())
+        };
+        factors.push(Factor { name, values });
+    }
+    Ok(factors)
 }
 
 /// The values of one date.

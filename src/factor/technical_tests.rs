@@ -26,14 +26,9 @@ fn panel(dates: usize, ranks: usize, rank: usize) -> Panel {
         assets: (0..ASSETS).map(|a| format!("a{a}")).collect(),
         rank,
         price: matrix(1),
-        capitalisation: Vec::new(),
         volume: matrix(2),
-        industry: Vec::new(),
-        industries: Vec::new(),
-        flagged: Vec::new(),
-        benchmark: Vec::new(),
-        factors: Vec::new(),
         sharding,
+        ..Panel::default()
     }
 }
 
@@ -117,16 +112,16 @@ fn wanted() -> Vec<Technical> {
 fn factors_are_those_of_the_whole_panel_on_any_number_of_ranks() {
     let wanted = wanted();
     for dates in [1, 5, 23] {
-        let run = |ranks: usize| -> Vec<Vec<f64>> {
+        let run = |ranks: usize, shards: Shards| -> Vec<Vec<f64>> {
             let parts = launch::threads(ranks, |comm| {
-                technical_factors(comm, &panel(dates, ranks, comm.rank()), &wanted)
+                technical_factors_by(comm, &panel(dates, ranks, comm.rank()), &wanted, shards)
             })
             .unwrap();
             (0..wanted.len())
                 .map(|k| parts.iter().flat_map(|part| part[k].values.clone()).collect())
                 .collect()
         };
-        let alone = run(1);
+        let alone = run(1, Shards::Halo);
         let mut known = 0;
         for (technical, values) in wanted.iter().zip(&alone) {
             for (cell, &x) in values.iter().enumerate() {
@@ -138,10 +133,12 @@ fn factors_are_those_of_the_whole_panel_on_any_number_of_ranks() {
             }
         }
         assert!(dates < 20 || known > 1000, "{known} values compared");
-        for ranks in [2, 3, 4, 7] {
-            for (one, many) in alone.iter().zip(run(ranks)) {
-                let bits = |xs: &[f64]| xs.iter().map(|x| x.to_bits()).collect::<Vec<u64>>();
-                assert_eq!(bits(one), bits(&many), "{ranks} ranks, {dates} dates");
+        for ranks in [1, 2, 3, 4, 7] {
+            for shards in [Shards::Halo, Shards::Transpose] {
+                for (one, many) in alone.iter().zip(run(ranks, shards)) {
+                    let bits = |xs: &[f64]| xs.iter().map(|x| x.to_bits()).collect::<Vec<u64>>();
+                    assert_eq!(bits(one), bits(&many), "{ranks} ranks, {dates} dates, {shards:?}");
+                }
             }
         }
     }
@@ -159,4 +156,51 @@ fn what_is_lacking_or_named_twice_is_an_error() {
     assert!(run(bare, std::slice::from_ref(&one)).contains("turnover_3: the panel has no volume"));
     let bare = Panel { price: Vec::new(), ..panel(3, 1, 0) };
     assert!(run(bare, &[one]).contains("the panel has no price"));
+}
+
+#[test]
+fn a_block_takes_up_where_the_one_before_ended() {
+    let (wanted, dates) = (wanted(), 23);
+    let whole = launch::threads(1, |comm| technical_factors(comm, &panel(dates, 1, 0), &wanted))
+        .unwrap()
+        .remove(0);
+    for ranks in [1, 2, 3] {
+        for (first, reach) in [(1, 11), (8, 11), (20, 30)] {
+            for shards in [Shards::Halo, Shards::Transpose] {
+                let parts = launch::threads(ranks, |comm| {
+                    let sharding = Sharding::even(dates - first, ranks);
+                    let own = sharding.range(comm.rank());
+                    let all = panel(dates, 1, 0);
+                    let rows = |matrix: &[f64], rows: std::ops::Range<usize>| {
+                        matrix[rows.start * ASSETS..rows.end * ASSETS].to_vec()
+                    };
+                    let earlier = first.saturating_sub(reach)..first;
+                    let edges = crate::factor::edges::Edges {
+                        price_before: rows(&all.price, earlier.clone()),
+                        volume_before: rows(&all.volume, earlier),
+                        ..Default::default()
+                    };
+                    let own = first + own.start..first + own.end;
+                    let block = Panel {
+                        dates: all.dates[first..].to_vec(),
+                        price: rows(&all.price, own.clone()),
+                        volume: rows(&all.volume, own),
+                        rank: comm.rank(),
+                        sharding,
+                        edges,
+                        ..all.clone()
+                    };
+                    technical_factors_by(comm, &block, &wanted, shards)
+                })
+                .unwrap();
+                for (k, factor) in whole.iter().enumerate() {
+                    let bits = |xs: &[f64]| xs.iter().map(|x| x.to_bits()).collect::<Vec<u64>>();
+                    let found: Vec<f64> =
+                        parts.iter().flat_map(|part| part[k].values.clone()).collect();
+                    let expected = bits(&factor.values[first * ASSETS..]);
+                    assert_eq!(bits(&found), expected, "{} {first} {shards:?}", factor.name);
+                }
+            }
+        }
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! Assets outside keep their prices, which returns and technical factors need; only their factor
 //! values become missing. History counts all dates up to the own one, so each rank adds what the
-//! ranks before it counted: one all-gather of assets × 4 bytes.
+//! ranks before it counted: one all-gather of assets × 4 bytes. A block of dates goes on from what
+//! the blocks before it counted.
 
 use super::config::Universe;
 use super::panel::Panel;
@@ -63,6 +64,7 @@ pub fn mask(comm: &Communicator, panel: &Panel, universe: &Universe) -> Result<V
         }
         let (all, _) = comm.all_gather_vec(&counts)?;
         counts.fill(0);
+        counts.iter_mut().zip(&panel.edges.prices).for_each(|(n, before)| *n = *before);
         for before in all.chunks(width).take(comm.rank()) {
             counts.iter_mut().zip(before).for_each(|(n, before)| *n += before);
         }

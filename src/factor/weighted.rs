@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::Demean;
 use super::panel::Panel;
+use super::past::Past;
 use super::returns::Forward;
 use super::statistics::{Summary, summary};
 use crate::communicator::Communicator;
@@ -78,6 +79,7 @@ fn scale(values: &mut [f64], assets: &[usize], demean: bool) {
 /// The portfolios of a factor (own dates × assets) for each horizon. Collective.
 pub fn run(
     comm: &Communicator,
+    past: &mut Past,
     panel: &Panel,
     factor: &[f64],
     forward: &Forward,
@@ -95,7 +97,7 @@ pub fn run(
                 of_date(&factor[cells.clone()], &returns[cells], industry, demean)
             })
             .collect();
-        let rows = comm.all_gather_vec(&own)?.0;
+        let rows = past.gather(comm, &own)?;
         let (rows, _) = rows.as_chunks::<2>();
         let series: Vec<f64> = rows.iter().map(|row| row[0]).collect();
         let (alpha, beta) = line(rows);

@@ -23,7 +23,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::convert::GraphInput;
-use super::job::{Clock, Seconds, check_output, finish, peak_rss_bytes};
+use super::job::{Clock, Seconds, check_output, finish};
 use super::open::{Graph, Opened};
 use super::output::{self, OwnRanks, TopNode};
 use super::pagerank::not_converged;
@@ -34,6 +34,7 @@ use super::traffic::Traffic;
 use crate::communicator::Communicator;
 use crate::element::Op;
 use crate::error::{Error, Result};
+use crate::measure::memory::peak_rss_bytes;
 use crate::reduce::exact::{ExactSum, LIMBS};
 use crate::reduce::gather::{Double, GatherRows, LANES};
 

@@ -25,6 +25,7 @@ use crate::communicator::Communicator;
 use crate::element::Op;
 use crate::error::{Error, Result};
 use crate::files::{self, FileRecord};
+use crate::measure::memory::peak_rss_bytes;
 
 /// What to rank, how, and where the result goes.
 #[derive(Clone, PartialEq, Debug)]
@@ -249,15 +250,4 @@ impl Clock {
         self.0 = now;
         seconds
     }
-}
-
-/// The high-water mark of the resident memory of this process, from the Linux `/proc`.
-pub(super) fn peak_rss_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kilobytes = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.trim().strip_suffix("kB"))
-        .and_then(|number| number.trim().parse::<u64>().ok());
-    kilobytes.unwrap_or(0) * 1024
 }

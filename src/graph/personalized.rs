@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::ids::{NodeId, Numbering};
-use super::job::{Clock, PageRankJob, Seconds, check_output, finish, peak_rss_bytes};
+use super::job::{Clock, PageRankJob, Seconds, check_output, finish};
 use super::node_values;
 use super::open::{Graph, Opened};
 use super::options::{Dangling, Distributions, PageRankOptions, Scale, Stop};
@@ -34,6 +34,7 @@ use crate::communicator::Communicator;
 use crate::element::{Element, Op};
 use crate::error::{Error, Result};
 use crate::files::{FileRecord, write_atomically};
+use crate::measure::memory::peak_rss_bytes;
 use crate::reduce::exact::{ExactSum, LIMBS};
 use crate::reduce::gather::{Double, GatherRows, LANES, Mixed, Precision, Real, Single};
 use crate::sharding::Sharding;

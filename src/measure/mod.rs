@@ -8,6 +8,7 @@
 
 mod limit;
 pub mod machine;
+pub mod memory;
 
 use std::time::Instant;
 

@@ -34,7 +34,7 @@ pub(super) struct Column {
 }
 
 /// Which columns have which role, by their names.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(super) struct Roles {
     pub(super) date: String,
     pub(super) asset: String,

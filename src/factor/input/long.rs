@@ -35,15 +35,15 @@ pub(super) enum Table {
 }
 
 /// The key columns of the rows of this rank.
-struct Keys {
-    dates: Vec<i32>,
-    assets: (Names, Vec<u32>),
-    industries: Option<(Names, Vec<u32>)>,
+pub(super) struct Keys {
+    pub(super) dates: Vec<i32>,
+    pub(super) assets: (Names, Vec<u32>),
+    pub(super) industries: Option<(Names, Vec<u32>)>,
 }
 
 /// Where rows go.
 struct Route {
-    /// Rows by their owners; `None` if they are in that order already.
+    /// Rows by their owners, without those elsewhere; `None` if they are in that order already.
     order: Option<Vec<u32>>,
     counts: Vec<usize>,
     /// The own cells that come, in the order in which they come.
@@ -53,7 +53,7 @@ struct Route {
 }
 
 impl Table {
-    fn keys(&mut self, roles: &Roles) -> Result<Keys> {
+    pub(super) fn keys(&mut self, roles: &Roles) -> Result<Keys> {
         match self {
             Table::Csv(share) => Ok(Keys {
                 dates: std::mem::take(&mut share.dates),
@@ -119,12 +119,30 @@ pub(super) fn panel(
     let place = |&own: &u32| place_of[own_names[own as usize] as usize];
     rows.assets = assets.1.iter().map(place).collect();
     drop(assets);
+    let assets = order.iter().map(|&name| names[name as usize].clone()).collect();
+    lay_out(comm, table, roles, files, Axes { dates, assets }, rows, industries)
+}
 
+/// The dates of a panel or a block of it, and its assets in their order.
+pub(super) struct Axes {
+    pub(super) dates: Vec<i32>,
+    pub(super) assets: Vec<String>,
+}
+
+/// Brings rows to the owners of their dates. Collective.
+pub(super) fn lay_out(
+    comm: &Communicator,
+    table: Table,
+    roles: &Roles,
+    files: &[PathBuf],
+    Axes { dates, assets }: Axes,
+    rows: Rows,
+    industries: Option<Industries>,
+) -> Result<Panel> {
     let sharding = Sharding::even(dates.len(), comm.ranks());
-    let width = names.len();
+    let width = assets.len();
     let route = comm.agree(Route::new(comm.rank(), &rows, &sharding, width))?;
     let route = route.announce(comm, &rows, &sharding, width)?;
-    let assets: Vec<String> = order.iter().map(|&name| names[name as usize].clone()).collect();
     refuse_duplicates(
         comm,
         &table,
@@ -133,20 +151,7 @@ pub(super) fn panel(
         &Labels { dates: &dates, assets: &assets, files, sharding: &sharding },
     )?;
     drop(rows);
-    let mut panel = Panel {
-        dates,
-        assets,
-        rank: comm.rank(),
-        price: Vec::new(),
-        capitalisation: Vec::new(),
-        volume: Vec::new(),
-        industry: Vec::new(),
-        industries: Vec::new(),
-        flagged: Vec::new(),
-        benchmark: Vec::new(),
-        factors: Vec::new(),
-        sharding,
-    };
+    let mut panel = Panel { dates, assets, rank: comm.rank(), sharding, ..Panel::default() };
     if let Some(Industries { names, rows }) = industries {
         let values = rows.iter().map(|&n| if n == MISSING { f64::NAN } else { f64::from(n) });
         let matrix = route.deliver(comm, values.collect())?;
@@ -190,13 +195,16 @@ pub(super) fn fill(
     Ok(panel)
 }
 
-/// Places of the rows of this rank in the panel.
-struct Rows {
-    dates: Vec<u32>,
-    assets: Vec<u32>,
+/// Places of the rows of this rank in the panel; [`ELSEWHERE`] for a date that is not in it.
+pub(super) struct Rows {
+    pub(super) dates: Vec<u32>,
+    pub(super) assets: Vec<u32>,
 }
 
-fn distinct_dates(comm: &Communicator, rows: &[i32]) -> Result<Vec<i32>> {
+/// The date of a row that belongs to no date of the panel, which is a block.
+pub(super) const ELSEWHERE: u32 = u32::MAX;
+
+pub(super) fn distinct_dates(comm: &Communicator, rows: &[i32]) -> Result<Vec<i32>> {
     let mut own = Vec::new();
     for &date in rows {
         if own.last() != Some(&date) {
@@ -212,9 +220,9 @@ fn distinct_dates(comm: &Communicator, rows: &[i32]) -> Result<Vec<i32>> {
 }
 
 /// The industries of all ranks and those of the own rows.
-struct Industries {
-    names: Vec<String>,
-    rows: Vec<u32>,
+pub(super) struct Industries {
+    pub(super) names: Vec<String>,
+    pub(super) rows: Vec<u32>,
 }
 
 impl Industries {
@@ -274,13 +282,16 @@ impl Route {
             )));
         };
         let owners: Vec<u32> = owners(sharding);
-        let owner = |row: usize| owners[rows.dates[row] as usize] as usize;
+        let owner = |row: usize| owners.get(rows.dates[row] as usize).map(|&rank| rank as usize);
         let n = rows.dates.len();
         let mut counts = vec![0; sharding.ranks()];
         let mut in_order = true;
         let mut last = 0;
         for row in 0..n {
-            let owner = owner(row);
+            let Some(owner) = owner(row) else {
+                in_order = false;
+                continue;
+            };
             counts[owner] += 1;
             in_order &= owner >= last;
             last = owner;
@@ -288,11 +299,12 @@ impl Route {
         let order = (!in_order).then(|| {
             let starts = Sharding::from_counts(&counts);
             let mut next: Vec<usize> = (0..counts.len()).map(|r| starts.range(r).start).collect();
-            let mut order = vec![0; n];
+            let mut order = vec![0; starts.n()];
             for row in 0..n {
-                let next = &mut next[owner(row)];
-                order[*next] = row as u32;
-                *next += 1;
+                if let Some(owner) = owner(row) {
+                    order[next[owner]] = row as u32;
+                    next[owner] += 1;
+                }
             }
             order
         });
@@ -352,7 +364,7 @@ impl Route {
             Table::Csv(mut share) => {
                 names.iter().map(|_| self.deliver(comm, share.next_numbers())).collect()
             }
-            Table::Parquet(share) if comm.ranks() == 1 => {
+            Table::Parquet(share) if comm.ranks() == 1 && self.order.is_none() => {
                 // Nothing travels: each thread decodes a column straight into its matrix.
                 let matrices: Vec<Result<Vec<f64>>> =
                     names.par_iter().map(|name| self.decode(&share, name)).collect();

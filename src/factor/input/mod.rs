@@ -8,8 +8,10 @@
 //! | wide | a folder with `.npy`, or `layout = "wide"` | its dates |
 //!
 //! A source is a file, a folder or a pattern (`data/2020-*.parquet`). `long` tells how rows become
-//! a panel and what memory that takes. Local trouble becomes the same error on all ranks.
+//! a panel and what memory that takes; `reader` which inputs can be read by blocks of dates. Local
+//! trouble becomes the same error on all ranks.
 
+mod blocks;
 mod columns;
 mod csv;
 mod files;
@@ -17,12 +19,14 @@ mod long;
 mod names;
 mod npy;
 mod parquet;
+mod reader;
 mod wide;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 
 pub use columns::COLUMNS;
+pub use reader::Reader;
 
 use self::files::Format;
 use self::long::Table;
@@ -40,6 +44,25 @@ pub fn load(comm: &Communicator, source: &str, config: &Config) -> Result<Panel>
         let synthetic = comm.agree(synthetic)?;
         return select(comm, synthetic.panel(comm.rank(), comm.ranks()), source, config);
     }
+    let (files, format, wide) = open_files(comm, source, config)?;
+    match format {
+        Format::Npy if !wide => {
+            Err(Error::input(format!("{source}: .npy files are wide; set input.layout")))
+        }
+        Format::Csv if wide => Err(Error::input(format!(
+            "{source}: wide matrices are .npy or .parquet; a long table may be .csv"
+        ))),
+        _ if wide => wide::load(comm, source, &files, format, config),
+        _ => load_long(comm, source, files, format, config),
+    }
+}
+
+/// The files that `source` names, their format, and whether they are wide. Collective.
+fn open_files(
+    comm: &Communicator,
+    source: &str,
+    config: &Config,
+) -> Result<(Vec<PathBuf>, Format, bool)> {
     let listed = files::list(source).and_then(|files| {
         let format = files::format(&files)?;
         Ok((files, format))
@@ -51,16 +74,7 @@ pub fn load(comm: &Communicator, source: &str, config: &Config) -> Result<Panel>
         Layout::Long => false,
         Layout::Auto => format == Format::Npy,
     };
-    match format {
-        Format::Npy if !wide => {
-            Err(Error::input(format!("{source}: .npy files are wide; set input.layout")))
-        }
-        Format::Csv if wide => Err(Error::input(format!(
-            "{source}: wide matrices are .npy or .parquet; a long table may be .csv"
-        ))),
-        _ if wide => wide::load(comm, source, &files, format, config),
-        _ => load_long(comm, source, files, format, config),
-    }
+    Ok((files, format, wide))
 }
 
 fn load_long(

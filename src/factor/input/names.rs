@@ -67,6 +67,11 @@ impl Names {
         number
     }
 
+    /// The distinct texts, in the order of their numbers.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &[u8]> {
+        self.names.iter().map(|name| &name[..])
+    }
+
     /// The numbers here of the names of `other`.
     pub(super) fn merge(&mut self, other: &Names) -> Vec<u32> {
         other.names.iter().map(|name| self.number(name)).collect()

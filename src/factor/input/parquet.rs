@@ -4,9 +4,10 @@
 //!
 //! Columns are read one at a time, so a rank holds one decoded column besides its panel. The bytes
 //! of a column chunk come with one positional read, which threads can do at once on one file, and
-//! are decoded straight to values.
+//! are decoded by batches straight to values; a group may be read from some row to another.
 
 use std::fs::File;
+use std::ops::{Range, RangeInclusive};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,20 +33,36 @@ use crate::sharding::Sharding;
 
 /// The row groups of one rank.
 pub(super) struct Share {
-    files: Vec<PathBuf>,
-    footers: Vec<ParquetMetaData>,
+    files: Arc<Vec<PathBuf>>,
+    footers: Arc<Vec<ParquetMetaData>>,
     groups: Vec<Group>,
     infinite: Infinite,
 }
 
-/// A row group.
+/// A row group, or the rows of one that are wanted.
 #[derive(Clone, Copy)]
 pub(super) struct Group {
     file: usize,
     index: usize,
+    /// Rows that are wanted, and those before and after them.
     pub(super) rows: usize,
-    /// The place of its first row in its file.
+    skip: usize,
+    rest: usize,
+    /// The place of the first wanted row in its file.
     first: u64,
+}
+
+impl Group {
+    /// Some of its wanted rows.
+    fn narrow(self, rows: Range<usize>) -> Group {
+        Group {
+            rows: rows.len(),
+            skip: self.skip + rows.start,
+            rest: self.rest + self.rows - rows.end,
+            first: self.first + rows.start as u64,
+            ..self
+        }
+    }
 }
 
 /// The bytes of a column chunk and where they start in the file.
@@ -93,15 +110,75 @@ impl Share {
             let mut first = 0;
             for (index, group) in footer.row_groups().iter().enumerate() {
                 let rows = usize::try_from(group.num_rows()).unwrap_or(0);
-                groups.push(Group { file, index, rows, first });
+                groups.push(Group { file, index, rows, skip: 0, rest: 0, first });
                 first += rows as u64;
             }
         }
-        let mut prefix = vec![0];
-        groups.iter().for_each(|g| prefix.push(prefix[prefix.len() - 1] + g.rows as u64));
-        let groups = groups[Sharding::balanced(&prefix, ranks, 1).range(rank)].to_vec();
         let columns = footers.first().map(columns).unwrap_or_default();
-        Ok((Share { files, footers, groups, infinite }, columns))
+        let (files, footers) = (Arc::new(files), Arc::new(footers));
+        let all = Share { files, footers, groups, infinite };
+        Ok((all.part(0..all.groups.len(), rank, ranks), columns))
+    }
+
+    /// The share of `rank` in some of the row groups of this share, counted in it.
+    pub(super) fn part(
+        &self,
+        groups: impl Iterator<Item = usize>,
+        rank: usize,
+        ranks: usize,
+    ) -> Share {
+        let groups: Vec<Group> = groups.map(|group| self.groups[group]).collect();
+        let own = shares(&groups, ranks).range(rank);
+        Share {
+            files: self.files.clone(),
+            footers: self.footers.clone(),
+            groups: groups[own].to_vec(),
+            infinite: self.infinite,
+        }
+    }
+
+    /// The share of `rank` in the rows of some groups of this share (counted in it) between the
+    /// first and the last one whose date is in `dates`. Ranks share rows and not groups: every rank
+    /// looks at the dates of all groups, and reads the other columns of its own rows.
+    pub(super) fn between(
+        &self,
+        groups: impl Iterator<Item = usize>,
+        (name, dates): (&str, RangeInclusive<i32>),
+        rank: usize,
+        ranks: usize,
+    ) -> Result<Share> {
+        let with = |groups: Vec<Group>| Share {
+            files: self.files.clone(),
+            footers: self.footers.clone(),
+            groups,
+            infinite: self.infinite,
+        };
+        let mut narrow = Vec::new();
+        for group in groups.map(|group| self.groups[group]) {
+            let found = with(vec![group]).dates(name)?;
+            let wanted = |date: &i32| dates.contains(date);
+            if let Some(first) = found.iter().position(wanted) {
+                let end = found.iter().rposition(wanted).map_or(first, |last| last + 1);
+                narrow.push(group.narrow(first..end));
+            }
+        }
+        let own = Sharding::even(narrow.iter().map(|group| group.rows).sum(), ranks).range(rank);
+        let mut before = 0;
+        let mut parts = Vec::new();
+        for group in narrow {
+            let clip = |row: usize| row.saturating_sub(before).min(group.rows);
+            let part = clip(own.start)..clip(own.end);
+            before += group.rows;
+            if !part.is_empty() {
+                parts.push(group.narrow(part));
+            }
+        }
+        Ok(with(parts))
+    }
+
+    /// Which row groups of this share each rank would read.
+    pub(super) fn sharding(&self, ranks: usize) -> Sharding {
+        shares(&self.groups, ranks)
     }
 
     /// The rows of this rank.
@@ -202,16 +279,17 @@ impl Share {
     /// error if they are `required`.
     pub(super) fn texts(&self, name: &str, required: bool) -> Result<(Names, Vec<u32>)> {
         let mut names = Names::default();
-        let mut all = Vec::with_capacity(self.rows());
+        let mut all: Vec<u32> = Vec::with_capacity(self.rows());
         for group in &self.groups {
             let (column, descr) = self.column(group, name)?;
             let start = all.len();
             match (kind(&descr), descr.physical_type()) {
                 (Kind::Text, _) => {
-                    all.extend(self.map::<ByteArrayType, _>(group, column, |text| {
+                    let numbers = self.map::<ByteArrayType, _>(group, column, |text| {
                         let text = text.data().trim_ascii();
                         (!text.is_empty()).then(|| names.number(text))
-                    })?);
+                    })?;
+                    all.extend(numbers.iter().map(|number| number.unwrap_or(MISSING)));
                 }
                 (Kind::Number, _) => {
                     // Whole numbers up to 2^53, also where gaps made them floating-point ones.
@@ -220,18 +298,20 @@ impl Share {
                             let what = format!("{x} is neither text nor a whole number");
                             return Err(self.row_error(group, row, name, &what));
                         }
-                        let text = || (x as i64).to_string();
-                        all.push(x.is_finite().then(|| names.number(text().as_bytes())));
+                        all.push(match x.is_finite() {
+                            true => names.number((x as i64).to_string().as_bytes()),
+                            false => MISSING,
+                        });
                     }
                 }
                 _ => return Err(self.type_error(group, name, "text or whole numbers")),
             }
-            let missing = all[start..].iter().position(Option::is_none);
+            let missing = all[start..].iter().position(|&number| number == MISSING);
             if let Some(row) = missing.filter(|_| required) {
                 return Err(self.row_error(group, row, name, "missing"));
             }
         }
-        Ok((names, all.into_iter().map(|number| number.unwrap_or(MISSING)).collect()))
+        Ok((names, all))
     }
 
     /// The values of a number column of a group, NaN where missing.
@@ -241,63 +321,88 @@ impl Share {
         column: usize,
         value: impl Fn(T::T) -> f64,
     ) -> Result<Vec<f64>> {
-        let (values, levels) = self.read::<T>(group, column)?;
-        if values.len() == group.rows {
-            return Ok(values.into_iter().map(value).collect());
-        }
-        let mut values = values.into_iter();
-        let mut next = || values.next().map_or(f64::NAN, &value);
-        Ok(levels.into_iter().map(|level| if level > 0 { next() } else { f64::NAN }).collect())
+        let mut all = Vec::with_capacity(group.rows);
+        self.read::<T>(group, column, |values, levels| {
+            let whole = levels.is_empty() || levels.len() == values.len();
+            let mut values = values.drain(..).map(&value);
+            if whole {
+                all.extend(values);
+            } else {
+                let mut next = || values.next().unwrap_or(f64::NAN);
+                all.extend(levels.iter().map(|&level| if level > 0 { next() } else { f64::NAN }));
+            }
+        })?;
+        Ok(all)
     }
 
     /// `value` of what is there; `None` where it is missing.
-    fn map<T: DataType, V: Clone>(
+    fn map<T: DataType, V>(
         &self,
         group: &Group,
         column: usize,
         mut value: impl FnMut(T::T) -> Option<V>,
     ) -> Result<Vec<Option<V>>> {
-        let (values, levels) = self.read::<T>(group, column)?;
-        if values.len() == group.rows {
-            return Ok(values.into_iter().map(value).collect());
-        }
-        let mut values = values.into_iter();
-        let mut next = || values.next().and_then(&mut value);
-        Ok(levels.into_iter().map(|level| if level > 0 { next() } else { None }).collect())
+        let mut all = Vec::with_capacity(group.rows);
+        self.read::<T>(group, column, |values, levels| {
+            let whole = levels.is_empty() || levels.len() == values.len();
+            let mut values = values.drain(..).map(&mut value);
+            if whole {
+                all.extend(values);
+            } else {
+                let mut next = || values.next().flatten();
+                all.extend(levels.iter().map(|&level| if level > 0 { next() } else { None }));
+            }
+        })?;
+        Ok(all)
     }
 
-    /// All values of a column chunk, without the missing ones, and the level of each row: 0 where
-    /// it is missing. There are no levels if the column has no gaps by its type.
-    fn read<T: DataType>(&self, group: &Group, column: usize) -> Result<(Vec<T::T>, Vec<i16>)> {
-        let read = || -> parquet::errors::Result<(Vec<T::T>, Vec<i16>, usize)> {
+    /// Calls `take` with batches of the values of a column chunk, without the missing ones, and
+    /// the level of each row: 0 where it is missing. There are no levels if the column has no gaps
+    /// by its type. Batches keep the memory of texts, which are 32 bytes each, small.
+    fn read<T: DataType>(
+        &self,
+        group: &Group,
+        column: usize,
+        mut take: impl FnMut(&mut Vec<T::T>, &[i16]),
+    ) -> Result<()> {
+        let mut read = || -> parquet::errors::Result<usize> {
             let meta = self.footers[group.file].row_group(group.index).column(column);
             let (start, length) = meta.byte_range();
             let mut bytes = vec![0; length as usize];
             let file = File::open(&self.files[group.file])?;
             file.read_exact_at(&mut bytes, start)?;
             let chunk = Arc::new(Chunk { start, bytes: bytes.into() });
-            let pages = Box::new(SerializedPageReader::new(chunk, meta, group.rows, None)?);
+            let total = group.skip + group.rows + group.rest;
+            let pages = Box::new(SerializedPageReader::new(chunk, meta, total, None)?);
             let mut reader: ColumnReaderImpl<T> =
                 get_typed_column_reader(get_column_reader(meta.column_descr_ptr(), pages));
-            let mut levels = Vec::new();
-            let mut values = Vec::with_capacity(group.rows);
+            if group.skip > 0 {
+                reader.skip_records(group.skip)?;
+            }
+            let (mut levels, mut values) = (Vec::new(), Vec::new());
             let gaps = meta.column_descr().max_def_level() > 0;
             let mut rows = 0;
             while rows < group.rows {
-                let levels = gaps.then_some(&mut levels);
-                match reader.read_records(group.rows - rows, levels, None, &mut values)?.0 {
+                levels.clear();
+                values.clear();
+                let of_rows = gaps.then_some(&mut levels);
+                let most = (group.rows - rows).min(BATCH);
+                match reader.read_records(most, of_rows, None, &mut values)?.0 {
                     0 => break,
                     read => rows += read,
                 }
+                take(&mut values, &levels);
             }
-            Ok((values, levels, rows))
+            Ok(rows)
         };
         let path = self.files[group.file].display();
         match read() {
-            Ok((values, levels, rows)) if rows == group.rows => Ok((values, levels)),
-            Ok((_, _, rows)) => Err(Error::input(format!(
-                "{path}: row group {} has {rows} of its {} rows; the file is damaged",
-                group.index, group.rows
+            Ok(rows) if rows == group.rows => Ok(()),
+            Ok(rows) => Err(Error::input(format!(
+                "{path}: row group {} has {} of its {} rows; the file is damaged",
+                group.index,
+                group.skip + rows,
+                group.skip + group.rows + group.rest
             ))),
             Err(e) => Err(Error::input(format!(
                 "{path}: cannot read column {} of row group {}: {e}",
@@ -337,6 +442,15 @@ impl Share {
     }
 }
 
+/// Row groups for each rank, in order, with about the same number of rows.
+fn shares(groups: &[Group], ranks: usize) -> Sharding {
+    let mut prefix = vec![0];
+    groups.iter().for_each(|g| prefix.push(prefix[prefix.len() - 1] + g.rows as u64));
+    Sharding::balanced(&prefix, ranks, 1)
+}
+
+/// Rows that are decoded at once.
+const BATCH: usize = 1 << 14;
 const DATES: &str = "a date, a timestamp, text YYYY-MM-DD or a whole number yyyymmdd";
 
 fn footer(path: &PathBuf) -> Result<ParquetMetaData> {

@@ -254,6 +254,18 @@ fn errors_name_the_file_and_the_row() {
     check("date,asset,f\n", &config, ": no rows");
     check("date,x,f\n2020-01-01,a,1\n", &config, ": no column of assets");
     check("date,asset,f\n2020-01-01,,1\n", &config, "line 2: no asset");
+    // A second file without a column, and with text in one of numbers.
+    let second = path_of(&folder, "q.csv");
+    std::fs::write(&path, text(&rows)).unwrap();
+    for (changed, what) in [
+        (text(&rows).replacen(",f03,", ",f3,", 1), "line 1: no column 'f03'; there are date, "),
+        (format!("{header}\n{}x\n", rows[0]), "line 2: f07: '"),
+    ] {
+        std::fs::write(&second, changed).unwrap();
+        let found = message(folder.path().to_str().unwrap(), &config);
+        assert!(found.starts_with(&format!("{second} {what}")), "{found}");
+    }
+    std::fs::remove_file(&second).unwrap();
     let mut asked = config.clone();
     asked.factors.columns = vec!["mktcpa".into()];
     check(&text(&rows), &asked, ": no column 'mktcpa' (factors.columns); did you mean 'mktcap'?");

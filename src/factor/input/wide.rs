@@ -81,18 +81,13 @@ pub(super) fn load(
         dates: axes.dates.iter().map(|date| date.0).collect(),
         assets: order.iter().map(|&asset| axes.assets[asset as usize].clone()).collect(),
         rank: comm.rank(),
-        price: Vec::new(),
-        capitalisation: Vec::new(),
-        volume: Vec::new(),
         industry: industry
             .chunks(width.max(1))
             .flat_map(|row| order.iter().map(|&asset| row[asset as usize]))
             .collect(),
         industries,
-        flagged: Vec::new(),
-        benchmark: Vec::new(),
-        factors: Vec::new(),
         sharding,
+        ..Panel::default()
     };
     let read = |name| fields.matrix(name, &axes, own, &order);
     let names: Vec<&str> = roles.numbers().collect();
@@ -126,24 +121,37 @@ impl Fields {
             rows.into_iter().enumerate().map(|(row, date)| (date, row)).collect();
         dates.sort_unstable();
         if let Some(pair) = dates.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            let (first, second) = (pair[0].1 + 1, pair[1].1 + 1);
-            let day = dates::format(pair[0].0);
-            let folder = self.folder.display();
-            return Err(Error::input(format!(
-                "{folder}: rows {first} and {second} are both of {day}"
-            )));
+            let places = [pair[0].1 + 1, pair[1].1 + 1];
+            return Err(self.twice(first, "dates.txt", "rows", places, &dates::format(pair[0].0)));
         }
-        let mut sorted = assets.clone();
+        let mut sorted: Vec<(&String, usize)> = assets.iter().zip(1..).collect();
         sorted.sort_unstable();
-        if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-            let (folder, asset) = (self.folder.display(), &pair[0]);
-            return Err(Error::input(format!("{folder}: two columns are asset {asset}")));
+        if let Some(pair) = sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            let places = [pair[0].1, pair[1].1];
+            return Err(self.twice(first, "assets.txt", "columns", places, pair[0].0));
         }
         if dates.is_empty() || assets.is_empty() {
             let folder = self.folder.display();
             return Err(Error::input(format!("{folder}: no dates or no assets")));
         }
         Ok(Axes { dates, assets })
+    }
+
+    /// Two places of an axis that have one name: lines of a text file, or parts of a matrix.
+    fn twice(
+        &self,
+        matrix: &Path,
+        text: &str,
+        parts: &str,
+        [first, second]: [usize; 2],
+        name: &str,
+    ) -> Error {
+        let (file, parts) = match self.format {
+            Format::Npy => (self.folder.join(text), "lines"),
+            _ => (matrix.to_path_buf(), parts),
+        };
+        let file = file.display();
+        Error::input(format!("{file}: {parts} {first} and {second} are both {name}"))
     }
 
     fn open(&self, path: &Path) -> Result<(parquet::Share, Vec<Column>)> {
@@ -260,11 +268,14 @@ fn industry(
     let text = fields.folder.join("industry.txt");
     if let Some(name) = &roles.industry {
         let in_order: Vec<u32> = (0..width as u32).collect();
-        let whole = |matrix: Vec<f64>| match matrix.iter().find(|x| !x.is_nan() && x.fract() != 0.0)
-        {
-            Some(x) => Err(Error::input(format!(
-                "{}: {x} is no number of an industry; expected whole numbers",
-                fields.paths[name].display()
+        let broken = |x: &f64| !x.is_nan() && x.fract() != 0.0;
+        let whole = |matrix: Vec<f64>| match matrix.iter().position(broken) {
+            Some(cell) => Err(Error::input(format!(
+                "{} row {}, asset {}: {} is no number of an industry; expected whole numbers",
+                fields.paths[name].display(),
+                own[cell / width].1 + 1,
+                axes.assets[cell % width],
+                matrix[cell]
             ))),
             None => Ok(matrix),
         };

@@ -235,6 +235,30 @@ fn wrong_types_are_named() {
     write(&path, &fields, 10);
     let found = message(&path, &config);
     assert_eq!(found, format!("{path} row 1: asset: 0.5 is neither text nor a whole number"));
+    // A column whose type is another one in a second file.
+    write(&path, &base(), 10);
+    let second = path_of(&folder, "u.parquet");
+    for (column, values, expected) in [
+        (
+            2,
+            Values::Text(vec![Some("1".into()); 45]),
+            "column 'x' has another type; expected numbers",
+        ),
+        (0, Values::F64(vec![Some(1.0); 45]), "column 'date' has another type; expected a date"),
+        (1, Values::Truth(vec![Some(true); 45]), "column 'asset' has another type; expected text"),
+    ] {
+        fields = base();
+        fields[column] = field(["date", "asset", "x"][column], values);
+        if column == 0 {
+            fields.swap(0, 1);
+        } else {
+            let Values::I32(days) = &mut fields[0].values else { panic!() };
+            days.iter_mut().flatten().for_each(|day| *day += 1000);
+        }
+        write(&second, &fields, 10);
+        let found = message(folder.path().to_str().unwrap(), &config);
+        assert!(found.starts_with(&format!("{second}: {expected}")), "{found}");
+    }
 }
 
 /// Bytes of a .npy file.
@@ -323,6 +347,25 @@ fn wide_matrices_give_the_panel_of_the_long_table() {
     let found = message(source, &config);
     let place = format!("{} row 3, asset {}: inf", close.display(), names[4]);
     assert!(found.starts_with(&place), "{found}");
+    let mut groups = industry.clone();
+    groups[3 * n + 5] = 1.5;
+    std::fs::write(&close, npy_file(&shape, fields[0].1.clone())).unwrap();
+    std::fs::write(file("industry.npy"), npy_file(&shape, groups)).unwrap();
+    let place = format!("{} row 4, asset {}: 1.5 is no", file("industry.npy").display(), names[5]);
+    assert!(message(source, &config).starts_with(&place));
+    std::fs::remove_file(file("industry.npy")).unwrap();
+    let mut twice = names.clone();
+    twice[9] = names[2].clone();
+    std::fs::write(file("assets.txt"), lines(twice)).unwrap();
+    let place = format!("assets.txt: lines 3 and 10 are both {}", names[2]);
+    assert!(message(source, &config).ends_with(&place));
+    std::fs::write(file("assets.txt"), lines(names.clone())).unwrap();
+    let again = dates_text.lines().nth(1).unwrap();
+    let first = dates_text.lines().next().unwrap();
+    std::fs::write(file("dates.txt"), dates_text.replacen(first, again, 1)).unwrap();
+    let place = format!("dates.txt: lines 1 and 2 are both {again}");
+    assert!(message(source, &config).ends_with(&place));
+    std::fs::write(file("dates.txt"), &dates_text).unwrap();
     std::fs::write(&close, npy_file("(2, 3)", vec![0.0; 6])).unwrap();
     assert!(message(source, &config).contains("2 × 3; expected 11 dates × 23 assets"));
     std::fs::write(file("dates.txt"), dates_text.replacen("2015", "20x5", 1)).unwrap();

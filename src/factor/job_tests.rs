@@ -1,0 +1,173 @@
+//! Whole studies by blocks of dates: the same bits whatever the blocks, the ranks and the source.
+
+use std::path::Path;
+
+use super::*;
+use crate::factor::dates;
+use crate::factor::generator::Synthetic;
+use crate::factor::panel_file::Codec;
+use crate::launch;
+
+const SMALL: Synthetic = Synthetic { assets: 30, dates: 40, factors: 4, industries: 4, seed: 5 };
+const SOURCE: &str = "synthetic:assets=30,dates=40,factors=4,industries=4,seed=5";
+
+/// Everything that looks across the border of two dates.
+fn configurations() -> [Config; 2] {
+    let parse = |text: &str| Config::parse(text, Path::new("test.toml")).unwrap();
+    let technical = "technical = [{ kind = \"momentum\", window = 9, skip = 2 }, \
+                     { kind = \"illiquidity\", window = 5 }, \
+                     { kind = \"volatility\", window = 3 }]\n";
+    let first = parse(&format!(
+        "[factors]\n{technical}\
+         [universe]\nminimum_history = 6\n\
+         [fill]\nmethod = \"industry_mean\"\n\
+         [returns]\nhorizons = [1, 5, 11]\n\
+         [composites]\nweights = [\"equal\", \"ic\", \"max_ir\"]\nwindows = [8]\n\
+         [screening]\nenabled = true\nminimum_t = 0.1\n\
+         [portfolio]\ntop = 4\nrebalance = 3\ncost = 0.001\n"
+    ));
+    let second = parse(
+        "[factors]\nexclude = [\"f03\"]\n\
+         [universe]\nexclude_flagged = true\n\
+         [fill]\nmethod = \"drop\"\n\
+         [returns]\nhorizons = [2, 7]\ndelay = 2\nfill_prices = true\n\
+         missing = \"all_horizons\"\n\
+         [quantiles]\nbinning = \"qcut\"\ndemean = \"industry\"\n\
+         [portfolio]\nselect = \"quantile\"\nrebalance = 7\n",
+    );
+    [first, second]
+}
+
+/// All results as text that tells every bit, but for times and layout.
+fn text(results: &Results) -> String {
+    let studies: Vec<_> = std::iter::once(&results.study)
+        .chain(&results.composites)
+        .map(|study| {
+            let bits = |xs: &[f64]| xs.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            let tables = (bits(&study.ic), bits(&study.rank_ic));
+            format!("{:?} {:?} {tables:?} {:?}", study.dates, study.factors, study.summary)
+        })
+        .collect();
+    format!(
+        "{studies:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+        results.evaluations,
+        results.fama_macbeth,
+        results.correlations,
+        results.screening,
+        results.portfolios
+    )
+}
+
+fn study(source: &str, config: &Config, ranks: usize, block: Option<usize>) -> (String, Layout) {
+    let cut = Cut { dates: block, memory: None };
+    let all = launch::threads(ranks, |comm| {
+        let results = run(comm, source, config, &cut)?;
+        Ok((text(&results), results.layout))
+    })
+    .unwrap();
+    assert!(all.iter().all(|one| one.0 == all[0].0), "ranks differ");
+    all.into_iter().next().unwrap()
+}
+
+#[test]
+fn blocks_change_no_bit_on_any_number_of_ranks() {
+    for config in configurations() {
+        let (expected, whole) = study(SOURCE, &config, 1, None);
+        assert_eq!((whole.blocks, whole.block_dates), (1, 40));
+        assert!(expected.matches("rebalancings").count() >= 3);
+        for ranks in 1..=4 {
+            for block in [1, 2, 7, 40] {
+                let (found, layout) = study(SOURCE, &config, ranks, Some(block));
+                assert!(found == expected, "blocks of {block} on {ranks} ranks");
+                assert_eq!((layout.blocks, layout.block_dates), (40usize.div_ceil(block), block));
+            }
+        }
+    }
+}
+
+#[test]
+fn blocks_of_files_are_those_of_the_panel() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let config = &configurations()[0];
+    let expected = study(SOURCE, config, 1, None).0;
+    // Groups of one date, of some, and of all; and dates spread over files out of order.
+    for dates in [1, 3, 100] {
+        let file = path(&format!("groups-{dates}.parquet"));
+        SMALL.write_groups(Path::new(&file), Codec::Snappy, dates).unwrap();
+        for (ranks, block) in [(1, 7), (2, 1), (3, 7), (4, 16)] {
+            let found = study(&file, config, ranks, Some(block)).0;
+            assert!(found == expected, "groups of {dates}: blocks of {block} on {ranks} ranks");
+        }
+    }
+    let csv = path("rows.csv");
+    std::fs::write(&csv, csv_rows()).unwrap();
+    for (ranks, block) in [(1, 7), (2, 1), (3, 16)] {
+        assert!(study(&csv, config, ranks, Some(block)).0 == expected, "CSV on {ranks} ranks");
+    }
+}
+
+/// The rows of the panel as CSV, from the last to the first.
+fn csv_rows() -> String {
+    let panel = SMALL.panel(0, 1);
+    let mut rows = Vec::new();
+    let number = |x: f64| if x.is_nan() { String::new() } else { format!("{x:?}") };
+    for (cell, &industry) in panel.industry.iter().enumerate().filter(|(_, g)| **g != u16::MAX) {
+        let (date, asset) = (cell / panel.assets.len(), cell % panel.assets.len());
+        let mut row = format!(
+            "{},{},{},{},{}",
+            dates::format(panel.dates[date]),
+            panel.assets[asset],
+            panel.industries[usize::from(industry)],
+            panel.flagged[cell],
+            number(panel.benchmark[date])
+        );
+        let given = [&panel.capitalisation, &panel.price, &panel.volume];
+        for values in given.into_iter().chain(panel.factors.iter().map(|f| &f.values)) {
+            row += &format!(",{}", number(values[cell]));
+        }
+        rows.push(row);
+    }
+    rows.push("date,asset,industry,flag,benchmark,mktcap,close,volume,f00,f01,f02,f03".into());
+    rows.reverse();
+    rows.join("\n")
+}
+
+#[test]
+fn rows_that_two_blocks_need_come_from_files_out_of_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = &configurations()[0];
+    let expected = study(SOURCE, config, 1, None).0;
+    // The file with the later dates comes first by its name.
+    let whole = SMALL.panel(0, 1);
+    for (name, dates) in [("a.parquet", 19..40), ("b.parquet", 0..19)] {
+        let n = whole.assets.len();
+        let cells = dates.start * n..dates.end * n;
+        let cut = |values: &[f64]| values[cells.clone()].to_vec();
+        let part = Panel {
+            dates: whole.dates[dates.clone()].to_vec(),
+            sharding: crate::sharding::Sharding::even(dates.len(), 1),
+            price: cut(&whole.price),
+            capitalisation: cut(&whole.capitalisation),
+            volume: cut(&whole.volume),
+            industry: whole.industry[cells.clone()].to_vec(),
+            flagged: whole.flagged[cells.clone()].to_vec(),
+            benchmark: whole.benchmark[dates].to_vec(),
+            factors: whole
+                .factors
+                .iter()
+                .map(|f| Factor { name: f.name.clone(), values: cut(&f.values) })
+                .collect(),
+            ..whole.clone()
+        };
+        let listed = |date: usize, asset: usize| part.industry[date * n + asset] != u16::MAX;
+        let path = folder.path().join(name);
+        let parts = std::iter::once(part.clone());
+        crate::factor::panel_file::write(&path, Codec::None, parts, listed).unwrap();
+    }
+    let source = folder.path().to_str().unwrap();
+    for (ranks, block) in [(1, 7), (2, 2), (3, 40), (4, 11)] {
+        let found = study(source, config, ranks, Some(block)).0;
+        assert!(found == expected, "blocks of {block} on {ranks} ranks");
+    }
+}
