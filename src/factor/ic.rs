@@ -42,6 +42,7 @@ pub struct DayReturns {
     /// For each horizon and place: 1 where there is a return, else 0.
     there: Vec<Vec<f64>>,
     largest: Vec<f64>,
+    row: Vec<f64>,
     known: Vec<f64>,
     labels: Vec<u32>,
 }
@@ -64,6 +65,10 @@ impl DayReturns {
             let (live, bit) = (&mut self.live[h / HORIZONS], 2 << (FIELD * (h % HORIZONS) as u32));
             self.known.clear();
             self.labels.clear();
+            // Near, before it is read in another order.
+            self.row.clear();
+            self.row.extend_from_slice(row);
+            let row = &self.row[..];
             for (place, &asset) in order.iter().enumerate() {
                 let r = row[asset as usize];
                 if r.is_finite() {

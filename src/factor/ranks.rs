@@ -114,27 +114,32 @@ impl Order {
 
     /// Inserts by true values; false if that takes too long.
     fn settle(&mut self, values: &[f64], labels: &[u32], mask: u32) -> bool {
-        let mut budget = SHIFTS * values.len() + 64;
+        let n = values.len();
+        let labels = &labels[..n];
+        let (sorted, placed) = (&mut self.sorted[..n], &mut self.labels[..n]);
+        let mut budget = SHIFTS * n + 64;
         let mut previous = f64::NEG_INFINITY;
-        for (place, &key) in self.keys.iter().enumerate() {
+        for (place, &key) in self.keys[..n].iter().enumerate() {
             let position = (key & mask) as usize;
             let (x, label) = (values[position], labels[position]);
-            let mut to = place;
-            if x < previous {
-                while to > 0 && x < self.sorted[to - 1] {
-                    self.sorted[to] = self.sorted[to - 1];
-                    self.labels[to] = self.labels[to - 1];
-                    to -= 1;
-                }
-                if budget < place - to {
-                    return false;
-                }
-                budget -= place - to;
-            } else {
+            if x >= previous {
                 previous = x;
+                sorted[place] = x;
+                placed[place] = label;
+                continue;
             }
-            self.sorted[to] = x;
-            self.labels[to] = label;
+            let mut to = place;
+            while to > 0 && x < sorted[to - 1] {
+                sorted[to] = sorted[to - 1];
+                placed[to] = placed[to - 1];
+                to -= 1;
+            }
+            sorted[to] = x;
+            placed[to] = label;
+            if budget < place - to {
+                return false;
+            }
+            budget -= place - to;
         }
         true
     }

@@ -21,6 +21,7 @@ pub struct Section {
     mean_weight: Vec<f64>,
     room: Room,
     order: Vec<u32>,
+    row: Vec<f64>,
 }
 
 impl Section {
@@ -48,6 +49,11 @@ impl Section {
     /// Loads the values that are there, and fills gaps.
     pub fn load(&mut self, day: &Day, row: &[f64], industries: bool) {
         let n = day.order.len();
+        // The row is read in the order of industries, which no prefetcher foresees: one pass in
+        // its own order brings it near first.
+        self.row.clear();
+        self.row.extend_from_slice(row);
+        let row = &self.row[..];
         self.values.resize(n, 0.0);
         self.places.resize(n, 0);
         self.ends.clear();
