@@ -8,8 +8,8 @@ use crate::factor::generator::Synthetic;
 use crate::factor::panel_file::Codec;
 use crate::launch;
 
-const SMALL: Synthetic = Synthetic { assets: 30, dates: 40, factors: 4, industries: 4, seed: 5 };
-const SOURCE: &str = "synthetic:assets=30,dates=40,factors=4,industries=4,seed=5";
+const SMALL: Synthetic = Synthetic { assets: 24, dates: 25, factors: 4, industries: 4, seed: 5 };
+const SOURCE: &str = "synthetic:assets=24,dates=25,factors=4,industries=4,seed=5";
 
 /// Everything that looks across the border of two dates.
 fn configurations() -> [Config; 2] {
@@ -71,16 +71,17 @@ fn study(source: &str, config: &Config, ranks: usize, block: Option<usize>) -> (
 
 #[test]
 fn blocks_change_no_bit_on_any_number_of_ranks() {
-    for config in configurations() {
-        let (expected, whole) = study(SOURCE, &config, 1, None);
-        assert_eq!((whole.blocks, whole.block_dates), (1, 40));
+    let every: Vec<(usize, usize)> =
+        (1..=4).flat_map(|ranks| [1, 2, 7, 25].map(|block| (ranks, block))).collect();
+    let some = [(1, 1), (2, 7), (3, 2), (4, 11)];
+    for (config, cases) in configurations().iter().zip([&every[..], &some]) {
+        let (expected, whole) = study(SOURCE, config, 1, None);
+        assert_eq!((whole.blocks, whole.block_dates), (1, 25));
         assert!(expected.matches("rebalancings").count() >= 3);
-        for ranks in 1..=4 {
-            for block in [1, 2, 7, 40] {
-                let (found, layout) = study(SOURCE, &config, ranks, Some(block));
-                assert!(found == expected, "blocks of {block} on {ranks} ranks");
-                assert_eq!((layout.blocks, layout.block_dates), (40usize.div_ceil(block), block));
-            }
+        for &(ranks, block) in cases {
+            let (found, layout) = study(SOURCE, config, ranks, Some(block));
+            assert!(found == expected, "blocks of {block} on {ranks} ranks");
+            assert_eq!((layout.blocks, layout.block_dates), (25usize.div_ceil(block), block));
         }
     }
 }
@@ -140,7 +141,7 @@ fn rows_that_two_blocks_need_come_from_files_out_of_order() {
     let expected = study(SOURCE, config, 1, None).0;
     // The file with the later dates comes first by its name.
     let whole = SMALL.panel(0, 1);
-    for (name, dates) in [("a.parquet", 19..40), ("b.parquet", 0..19)] {
+    for (name, dates) in [("a.parquet", 11..25), ("b.parquet", 0..11)] {
         let n = whole.assets.len();
         let cells = dates.start * n..dates.end * n;
         let cut = |values: &[f64]| values[cells.clone()].to_vec();
@@ -166,7 +167,7 @@ fn rows_that_two_blocks_need_come_from_files_out_of_order() {
         crate::factor::panel_file::write(&path, Codec::None, parts, listed).unwrap();
     }
     let source = folder.path().to_str().unwrap();
-    for (ranks, block) in [(1, 7), (2, 2), (3, 40), (4, 11)] {
+    for (ranks, block) in [(1, 7), (2, 2), (3, 25), (4, 11)] {
         let found = study(source, config, ranks, Some(block)).0;
         assert!(found == expected, "blocks of {block} on {ranks} ranks");
     }

@@ -100,7 +100,7 @@ fn gather_holdings(
     let (mut sizes, mut assets, mut prices) = (Vec::new(), Vec::new(), Vec::new());
     for day in 0..own.len() {
         let date = panel.edges.first + own.start + day;
-        if date % options.rebalance != 0 {
+        if !date.is_multiple_of(options.rebalance) {
             continue;
         }
         let cells = day * n..(day + 1) * n;
