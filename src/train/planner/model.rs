@@ -7,13 +7,15 @@
 //! ```
 //!
 //! Back-propagation is truncated: a chunk of steps starts from the hidden state that the chunk
-//! before left, through which no gradient goes. Backbone, embedding and head run once over all rows of
-//! a chunk (steps · samples), and only the cell goes step by step. The head's gradients are then
-//! complete before the cell goes back at all, so that their communication hides behind it; with
-//! one forward pass a step, every gradient would be complete only at the end.
+//! before left, through which no gradient goes. Backbone, embedding and head run once over all rows
+//! of a chunk (steps · samples), and only the cell goes step by step. The head's gradients are then
+//! complete before the cell goes back at all, and all but the convolutions' before those go back,
+//! so that their communication hides behind the rest; with one forward pass a step, every gradient
+//! would be complete only at the end. With three convolutions on 32 × 32 cells, head and cell are
+//! ready at 2 % to 5 % of the backward pass, and the embedding at 6 %.
 //!
-//! Cost of a row: 6 operations for each weight. Memory: about 20 · hidden + 2 · outputs numbers a
-//! row, allocated once.
+//! Cost of a row: 6 operations for each weight, beside the backbone. Memory: about 20 · hidden + 2 ·
+//! outputs numbers a row, allocated once.
 
 use super::batch::Rows;
 use super::image::Backbone;
