@@ -5,12 +5,14 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
+use std::process::Command;
 
 use rankwise::error::Result;
 use rankwise::launch;
 use rankwise::train::config::TrainConfig;
 use rankwise::train::run::{RunOptions, TrainSummary, run};
 use rankwise::train::task::task;
+use serde_json::Value;
 
 /// Windows of 8 steps in chunks of 4: checkpoints at odd steps are in the middle of a batch.
 const CONFIG: &str = "\
@@ -157,6 +159,40 @@ fn a_recorded_run_says_when_buckets_are_ready() {
         }
     }
     assert!(train(2, &config, false).ready.is_empty(), "not recorded");
+}
+
+#[test]
+fn the_command_writes_what_it_saw_and_refuses_odd_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let command = |text: &str| {
+        std::fs::write(folder.path().join("config.toml"), text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rankwise"));
+        command.args(["train", "--json", "--ranks", "2"]).arg(folder.path().join("config.toml"));
+        command.arg("--record").arg(folder.path().join("trace.json")).output().unwrap()
+    };
+    let text = seeing() + "[output]\nfolder = \"out\"\n";
+    let done = command(&text);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let document: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert!(document["ready"][0]["share"].as_f64().unwrap() >= 0.0);
+    assert_eq!(document["exhibit"]["mode_use"].as_array().unwrap().len(), 3);
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let page = read("out/report.html");
+    for title in [
+        "Predicted and true paths",
+        "Use of the hypotheses",
+        "Errors by distance",
+        "When gradients are ready",
+    ] {
+        assert!(page.contains(title), "no {title}");
+    }
+    // For each of 8 samples: three hypotheses, the truth, constant velocity.
+    assert_eq!(page.matches("<polyline").count(), 8 * 5);
+    assert!(read("trace.json").contains("\"name\":\"ready 0\""));
+    let refused = command(&text.replace("width = 8", "width = 9"));
+    assert_eq!(refused.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(error.contains("16 x 9 cells cannot be halved 3 times"), "{error}");
 }
 
 #[test]

@@ -7,13 +7,15 @@
 //! ```
 //!
 //! Back-propagation is truncated: a chunk of steps starts from the hidden state that the chunk
-//! before left, through which no gradient goes. Backbone, embedding and head run once over all rows of
-//! a chunk (steps · samples), and only the cell goes step by step. The head's gradients are then
-//! complete before the cell goes back at all, so that their communication hides behind it; with
-//! one forward pass a step, every gradient would be complete only at the end.
+//! before left, through which no gradient goes. Backbone, embedding and head run once over all rows
+//! of a chunk (steps · samples), and only the cell goes step by step. The head's gradients are then
+//! complete before the cell goes back at all, and all but the convolutions' before those go back,
+//! so that their communication hides behind the rest; with one forward pass a step, every gradient
+//! would be complete only at the end. A recorded run (`train --record`) shows when each bucket was
+//! ready: with images, all but the convolutions' in the first tenth of the backward pass.
 //!
-//! Cost of a row: 6 operations for each weight. Memory: about 20 · hidden + 2 · outputs numbers a
-//! row, allocated once.
+//! Cost of a row: 6 operations for each weight, beside the backbone. Memory: about 20 · hidden and
+//! 2 · outputs numbers a row, allocated once.
 
 use super::batch::Rows;
 use super::image::Backbone;
