@@ -67,7 +67,8 @@ pub struct PageRankResult {
     pub residual: f64,
     /// The change of each step; the last is `residual`.
     pub residuals: Vec<f64>,
-    /// Σ|xᵤ − x̃ᵤ| over the nodes whose last changes were not sent (see `delta`); 0 without it.
+    /// Σ|xᵤ − x̃ᵤ| at the start of the last step, where readers did not know the last changes of
+    /// some nodes (see `delta`); 0 without it.
     pub withheld: f64,
     /// What the contributions cost.
     pub traffic: Traffic,
@@ -122,6 +123,7 @@ fn iterate<P: Precision>(
     let threshold = options.delta.map(|fraction| fraction * limit / n as f64);
     let mut kept = threshold.map(|threshold| Withheld::<P>::new(state.own().0, threshold));
     let mut result = PageRankResult { residual: f64::INFINITY, ..PageRankResult::default() };
+    let mut unknown = 0.0;
     let started = Instant::now();
     progress::stage("iterate", None);
     for iteration in 1..=options.max_iterations {
@@ -135,7 +137,8 @@ fn iterate<P: Precision>(
         all.extend(&withheld);
         let values = reduce(comm, &all)?;
         (dangling, result.residual) = (values[0], values[1]);
-        result.withheld = values.get(2).copied().unwrap_or(0.0);
+        // What the readers did not know in this step; the next one starts from other values.
+        result.withheld = std::mem::replace(&mut unknown, values.get(2).copied().unwrap_or(0.0));
         if options.stop == Stop::Max {
             result.residual = comm.all_reduce_vec(&[sums.largest], Op::Max)?[0];
         }

@@ -1,9 +1,9 @@
 //! The bytes that the vectors of an iteration take between ranks.
 //!
 //! An all-gather is counted from who owns what: it gives each rank the shards of all others, and no
-//! way to do it moves less. Where only some values move, what was received is counted, and beside it
-//! the least that the partition can do with: each value of another node that a node reads once a
-//! gather, and in a grid each sum that passes to another node. Within a node values are read in
+//! way to do it moves less. Where only some values move, what was received is counted, and beside
+//! it the least that the partition can do with: each value of another node that a node reads once
+//! a gather, and in a grid each sum that passes to another node. Within a node values are read in
 //! place, so only what passes between nodes is sent. The residual and the other sums over all nodes
 //! (0.6 KB a rank and iteration) are not counted, nor are the headers of messages.
 
