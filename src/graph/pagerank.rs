@@ -116,8 +116,8 @@ fn iterate<P: Precision>(
     let mut exchange = Exchange::<P>::new(comm, graph, options)?;
     let outside = exchange.tile.is_some();
     let mut state = comm.agree(State::<P>::new(graph, options, given, outside))?;
-    state.contribute(exchange.contributions.own_mut());
-    exchange.contributions.gather()?;
+    state.contribute(exchange.contributions.vector.own_mut());
+    exchange.contributions.vector.gather()?;
     let mut dangling = reduce(comm, &[&state.dangling(), &ExactSum::new()])?[0];
     let limit = options.limit(n);
     let threshold = options.delta.map(|fraction| fraction * limit / n as f64);
@@ -128,9 +128,9 @@ fn iterate<P: Precision>(
     progress::stage("iterate", None);
     for iteration in 1..=options.max_iterations {
         if let Some(tile) = &mut exchange.tile {
-            tile.sums(exchange.contributions.whole(), state.outside_mut())?;
+            tile.sums(exchange.contributions.vector.whole(), state.outside_mut())?;
         }
-        let (whole, next) = exchange.contributions.split();
+        let (whole, next) = exchange.contributions.vector.split();
         let sums = state.step(whole, dangling, next);
         let mut all = vec![&sums.dangling, &sums.residual];
         let withheld = kept.as_mut().map(|kept| kept.withhold(state.own(), next));
@@ -148,7 +148,7 @@ fn iterate<P: Precision>(
         if result.residual + result.withheld < limit {
             return finish(comm, &state, &exchange, result, started, iteration);
         }
-        exchange.contributions.gather()?;
+        exchange.contributions.vector.gather()?;
     }
     let change = result.residual + result.withheld;
     result.failure = Some(not_converged("pagerank", options.max_iterations, change, limit, n));

@@ -10,6 +10,8 @@
 use serde::Serialize;
 
 use crate::communicator::Communicator;
+use crate::element::Op;
+use crate::error::Result;
 use crate::sharding::Sharding;
 
 /// Bytes over all iterations, of all ranks together. The field names are the JSON keys.
@@ -24,6 +26,13 @@ pub struct Traffic {
 }
 
 impl Traffic {
+    /// From what each rank counted: values of other ranks that it can read, bytes that it received
+    /// from other nodes, and the least of that. Collective.
+    pub(super) fn of_parts(comm: &Communicator, own: [u64; 3]) -> Result<Traffic> {
+        let all = comm.all_reduce_vec(&own, Op::Sum)?;
+        Ok(Traffic { between_ranks: all[0], between_nodes: all[1], lower_bound: all[2] })
+    }
+
     /// Of so many all-gathers of a vector over `sharding`.
     pub(super) fn of_gathers(
         comm: &Communicator,
