@@ -14,6 +14,7 @@ use rankwise::graph::hits::{HitsJob, HitsSummary, run};
 use rankwise::graph::order::Relabel;
 use rankwise::graph::partition::PartitionOptions;
 use rankwise::graph::rows::Duplicates;
+use rankwise::graph::scheme::Partitioning;
 use rankwise::launch;
 
 fn job(graph: &Path, options: PartitionOptions) -> HitsJob {
@@ -21,6 +22,7 @@ fn job(graph: &Path, options: PartitionOptions) -> HitsJob {
         input: input(graph, options),
         tolerance: 1e-13,
         max_iterations: 10_000,
+        partition: Partitioning::Auto,
         output: None,
         top: 5,
         command: "hits".into(),
@@ -115,6 +117,7 @@ fn what_has_no_scores_is_refused() {
         (HitsJob { tolerance: 0.0, ..plain.clone() }, 2, "tolerance = 0"),
         (HitsJob { max_iterations: 0, ..plain.clone() }, 2, "allowed is 1 or more"),
         (HitsJob { max_iterations: 2, ..plain.clone() }, 1, "hits did not converge within 2"),
+        (HitsJob { partition: Partitioning::AnyGrid, ..plain.clone() }, 2, "hits has no grids"),
         (HitsJob { output: Some("scores.txt".into()), ..plain.clone() }, 2, "ends in .csv"),
     ] {
         for ranks in [1, 3] {
@@ -126,4 +129,28 @@ fn what_has_no_scores_is_refused() {
     let empty = job(&data("edgeless.txt"), PartitionOptions::default());
     let summary = hits_on(3, &empty).unwrap();
     assert_eq!((summary.vertices, summary.iterations), (0, 0));
+}
+
+#[test]
+fn needed_values_alone_give_the_same_scores() {
+    let graph = data("debian-core.txt");
+    let job = job(&graph, PartitionOptions::default());
+    let one = hits_on(1, &job).unwrap();
+    for nodes in [vec![0, 1], vec![0, 0, 1], vec![0, 1, 2]] {
+        let mut moved = Vec::new();
+        for partition in [Partitioning::OneD, Partitioning::Needed, Partitioning::Auto] {
+            let job = HitsJob { partition, ..job.clone() };
+            let work = |comm: &rankwise::communicator::Communicator| run(comm, &job);
+            let all = launch::threads_on_nodes(&nodes, Default::default(), work).unwrap();
+            let found = &all[0];
+            assert_eq!((&found.hubs, &found.authorities), (&one.hubs, &one.authorities));
+            assert_eq!(found.residuals, one.residuals);
+            assert_eq!(found.bytes_moved.between_nodes, found.bytes_moved.lower_bound);
+            moved.push(found.bytes_moved.between_nodes);
+        }
+        let gathers = 2 * one.iterations as u64;
+        let most = *nodes.iter().max().unwrap() as u64;
+        assert_eq!(moved[0], 8 * one.vertices * most * gathers);
+        assert!(0 < moved[1] && moved[1] < moved[0], "{moved:?}");
+    }
 }

@@ -7,6 +7,7 @@ use super::pagerank::print_top;
 use super::{Session, progress};
 use crate::error::Result;
 use crate::graph::hits::{HitsJob, HitsSummary, run};
+use crate::graph::scheme::Partitioning;
 
 /// Score the nodes of a graph as hubs and authorities, as the power iteration of networkx does.
 ///
@@ -26,6 +27,10 @@ pub(super) struct Hits {
     /// Order nodes by degree inside, which is faster unless ids are already local
     #[arg(long, value_enum, default_value = "auto")]
     relabel: RelabelName,
+    /// How values move between the nodes of a cluster, which changes no bit of the result: 1d (all
+    /// of them), 1d-needed (those that edges read), or auto
+    #[arg(long, default_value = "auto", value_name = "PARTITION")]
+    partition: Partitioning,
     /// Print the K best hubs and authorities
     #[arg(long, default_value = "10", value_name = "K")]
     top: usize,
@@ -41,6 +46,7 @@ impl Hits {
             input: self.input.input(self.relabel.relabel()),
             tolerance: self.tol,
             max_iterations: self.max_iter,
+            partition: self.partition,
             output: self.output.clone(),
             top: self.top,
             command: std::env::args().collect::<Vec<_>>().join(" "),

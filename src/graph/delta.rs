@@ -3,10 +3,10 @@
 //! # Rule
 //! Every node has the rank xᵤ and the rank x̃ᵤ that its readers know. After a step, x̃ᵤ becomes xᵤ
 //! if `|xᵤ − x̃ᵤ| > θ`; otherwise all readers, on whatever rank, go on with x̃ᵤ, and the exchange
-//! leaves the value out (`communicator::needed`, `Resend::Changed`). θ = fraction · limit / n, where
-//! the limit is that of the stopping rule (an L1 norm over n nodes). The decision depends on the
-//! values of the node alone, so results have the same bits on any number of ranks; they are not
-//! those of a run without `--delta`.
+//! leaves the value out (`communicator::needed`, `Resend::Changed`). θ = fraction · limit / n with
+//! the limit of the stopping rule, an L1 norm over n nodes. The decision depends on the values of
+//! the node alone, so results have the same bits on any number of ranks; they are not those of a
+//! run without `--delta`.
 //!
 //! # Error
 //! A step from x̃ instead of x differs from the exact step F(x) by at most α·h in the L1 norm, with
@@ -15,7 +15,8 @@
 //! ‖x' − x*‖ ≤ α·‖x − x*‖ + α·h ≤ α·(‖x − x'‖ + ‖x' − x*‖) + α·h
 //! ‖x' − x*‖ ≤ α/(1 − α) · (residual + h)
 //! ```
-//! which is the bound of an exact run with h added to its residual. So iteration stops when
+//! where x', x and h are those of one step: h at its start. It is the bound of an exact run with h
+//! added to its residual. So iteration stops when
 //! `residual + h`, and not the residual alone, is below the limit: what a run without `--delta`
 //! promises holds here too. At most the fraction of the limit is used up by h.
 //!

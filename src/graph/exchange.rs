@@ -8,25 +8,24 @@ use super::cost::{self, Decision, PartitionReport};
 use super::grid::{self, Tile};
 use super::options::PageRankOptions;
 use super::partition::Partition;
+use super::rows::Rows;
 use super::scheme::Scheme;
 use super::traffic::Traffic;
 use crate::communicator::{Communicator, Resend, SharedVector};
-use crate::element::Op;
+use crate::element::Element;
 use crate::error::Result;
 use crate::reduce::gather::Precision;
+use crate::sharding::Sharding;
 
 /// The contributions, and how they move.
 #[derive(Debug)]
 pub(super) struct Exchange<P: Precision> {
     /// Of all nodes that this rank reads.
-    pub contributions: SharedVector<P::Wire>,
+    pub contributions: Values<P::Wire>,
     /// The edges of this rank in a grid.
     pub tile: Option<Tile<P>>,
     /// What was chosen.
     pub report: PartitionReport,
-    scheme: Scheme,
-    /// Values of other ranks that this rank reads in place or receives.
-    foreign: u64,
 }
 
 impl<P: Precision> Exchange<P> {
@@ -43,23 +42,18 @@ impl<P: Precision> Exchange<P> {
             (Scheme::Grid(shape), Some(cuts)) => Some(Tile::new(comm, graph, shape, cuts)?),
             _ => None,
         };
-        if scheme == Scheme::OneD {
-            let contributions = comm.shared_vector(&graph.sharding)?;
-            return Ok(Exchange { contributions, tile, report, scheme, foreign: 0 });
-        }
         let own_reads;
         let reads = match &tile {
-            Some(tile) => &tile.reads,
+            _ if scheme == Scheme::OneD => None,
+            Some(tile) => Some(&tile.reads[..]),
             None => {
-                own_reads = sources(graph);
-                &own_reads
+                own_reads = sources(&graph.rows, graph.sharding.n());
+                Some(&own_reads[..])
             }
         };
-        let own = graph.sharding.range(comm.rank());
-        let foreign = reads.iter().filter(|&&source| !own.contains(&(source as usize))).count();
         let resend = if exact { Resend::All } else { Resend::Changed };
-        let contributions = comm.shared_vector_of(&graph.sharding, reads, resend)?;
-        Ok(Exchange { contributions, tile, report, scheme, foreign: foreign as u64 })
+        let contributions = Values::new(comm, &graph.sharding, reads, resend)?;
+        Ok(Exchange { contributions, tile, report })
     }
 
     /// What so many gathers and steps moved. Collective.
@@ -69,26 +63,55 @@ impl<P: Precision> Exchange<P> {
         gathers: usize,
         steps: usize,
     ) -> Result<Traffic> {
-        let wire = size_of::<P::Wire>();
-        if self.scheme == Scheme::OneD {
-            return Ok(Traffic::of_gathers(comm, self.contributions.sharding(), wire, gathers));
-        }
-        let (gathers, steps) = (gathers as u64, steps as u64);
+        let mut own = self.contributions.own_traffic(gathers);
         let sums = self.tile.as_ref().map_or([0; 2], Tile::bytes_a_step);
-        let own = [
-            self.foreign * wire as u64 * gathers + sums[0] * steps,
-            self.contributions.received_bytes() + sums[1] * steps,
-            self.contributions.bytes_a_gather() * gathers + sums[1] * steps,
-        ];
-        let all = comm.all_reduce_vec(&own, Op::Sum)?;
-        Ok(Traffic { between_ranks: all[0], between_nodes: all[1], lower_bound: all[2] })
+        let steps = steps as u64;
+        let sums = [sums[0], sums[1], sums[1]];
+        own.iter_mut().zip(sums).for_each(|(own, sums)| *own += sums * steps);
+        Traffic::of_parts(comm, own)
     }
 }
 
-/// The sources of the own edges, ascending.
-fn sources(graph: &Partition) -> Vec<u32> {
-    let n = graph.sharding.n();
+/// The sources of some rows, ascending.
+pub(super) fn sources(rows: &Rows, n: usize) -> Vec<u32> {
     let mut read = vec![false; n];
-    graph.rows.sources.iter().for_each(|&source| read[source as usize] = true);
+    rows.sources.iter().for_each(|&source| read[source as usize] = true);
     (0..n as u32).filter(|&source| read[source as usize]).collect()
+}
+
+/// A vector over all nodes, one-dimensional.
+#[derive(Debug)]
+pub(super) struct Values<T: Element> {
+    pub vector: SharedVector<T>,
+    /// Values of other ranks that this rank reads.
+    foreign: u64,
+}
+
+impl<T: Element> Values<T> {
+    /// Of which those that this rank `reads` move, or all. Collective.
+    pub(super) fn new(
+        comm: &Communicator,
+        sharding: &Sharding,
+        reads: Option<&[u32]>,
+        resend: Resend,
+    ) -> Result<Self> {
+        let own = sharding.range(comm.rank());
+        let Some(reads) = reads else {
+            let foreign = (sharding.n() - own.len()) as u64;
+            return Ok(Values { vector: comm.shared_vector(sharding)?, foreign });
+        };
+        let foreign = reads.iter().filter(|&&source| !own.contains(&(source as usize))).count();
+        let vector = comm.shared_vector_of(sharding, reads, resend)?;
+        Ok(Values { vector, foreign: foreign as u64 })
+    }
+
+    /// What this rank received and read in so many gathers.
+    pub(super) fn own_traffic(&self, gathers: usize) -> [u64; 3] {
+        let gathers = gathers as u64;
+        [
+            self.foreign * size_of::<T>() as u64 * gathers,
+            self.vector.received_bytes(),
+            self.vector.bytes_a_gather() * gathers,
+        ]
+    }
 }

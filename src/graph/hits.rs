@@ -12,7 +12,8 @@
 //!
 //! # Distribution
 //! The owner of a node adds up its in-edges for its authority and its out-edges for its hub: two
-//! gathers an edge and two all-gathers a step. A row is summed in its canonical order by one rank,
+//! gathers an edge and two all-gathers a step, of all values or of those that are read (`scheme`;
+//! one dimension only, since every node's edges are summed both ways). A row is summed in its canonical order by one rank,
 //! maxima know no order, and sums over nodes are exact sums of blocks: the same bits on any number
 //! of ranks and threads. Memory: the edges twice, 8 to 24 bytes an edge, and 48 bytes a node.
 
@@ -23,15 +24,19 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::convert::GraphInput;
+use super::cost::{self, PartitionReport, Sizes};
+use super::exchange::{Values, sources};
 use super::job::{Clock, Seconds, check_output, finish};
 use super::open::{Graph, Opened};
 use super::output::{self, OwnRanks, TopNode};
 use super::pagerank::not_converged;
 use super::partition::{GRAIN, Partition, out_rows};
 use super::progress;
+use super::rows::Rows;
+use super::scheme::{Partitioning, Scheme};
 use super::step::gather_rows;
 use super::traffic::Traffic;
-use crate::communicator::Communicator;
+use crate::communicator::{Communicator, Resend};
 use crate::element::Op;
 use crate::error::{Error, Result};
 use crate::measure::memory::peak_rss_bytes;
@@ -47,6 +52,8 @@ pub struct HitsJob {
     pub tolerance: f64,
     /// Give up after this many steps; at least 1.
     pub max_iterations: usize,
+    /// How values move; no grid.
+    pub partition: Partitioning,
     /// Where the scores of all nodes go; `.csv`, `.parquet` or `.npy`.
     pub output: Option<PathBuf>,
     /// The length of the lists of the best hubs and authorities.
@@ -76,6 +83,8 @@ pub struct HitsSummary {
     pub peak_rss_bytes: u64,
     /// What the vectors of all iterations took between ranks and nodes.
     pub bytes_moved: Traffic,
+    /// How edges and values were distributed, and why.
+    pub partition: PartitionReport,
     /// The best hubs.
     pub hubs: Vec<TopNode>,
     /// The best authorities.
@@ -89,6 +98,8 @@ struct Scores {
     authorities: Vec<f64>,
     residuals: Vec<f64>,
     seconds: f64,
+    traffic: Traffic,
+    partition: PartitionReport,
 }
 
 /// Runs a job. Collective.
@@ -129,7 +140,8 @@ pub fn run(comm: &Communicator, job: &HitsJob) -> Result<HitsSummary> {
         ns_per_edge: if edge_steps > 0.0 { seconds.iterate * 1e9 / edge_steps } else { 0.0 },
         seconds,
         peak_rss_bytes: comm.all_reduce_vec(&[peak_rss_bytes()], Op::Max)?[0],
-        bytes_moved: Traffic::of_gathers(comm, &graph.sharding, 8, 2 * iterations),
+        bytes_moved: scores.traffic,
+        partition: scores.partition,
         hubs: top_hubs?,
         authorities: top_authorities?,
     };
@@ -145,6 +157,9 @@ fn validate(job: &HitsJob) -> Result<()> {
     if job.max_iterations == 0 {
         return Err(Error::input("max-iterations = 0: allowed is 1 or more"));
     }
+    if matches!(job.partition, Partitioning::Grid(_) | Partitioning::AnyGrid) {
+        return Err(Error::input("hits has no grids; choose partition 1d, 1d-needed or auto"));
+    }
     Ok(())
 }
 
@@ -159,10 +174,17 @@ fn iterate(
         return Ok(Scores::default());
     }
     let out = out_rows(comm, &graph.rows, &graph.sharding, weighted)?;
+    // Rows are not cut, so `auto` chooses among the partitions of one dimension.
+    let sizes = Sizes { wire: 8, sum: 8, grain: GRAIN, cuttable: false };
+    let decision = cost::decide(comm, graph, job.partition, sizes, true)?;
+    let values = |rows: &Rows| {
+        let reads = (decision.scheme == Scheme::Needed).then(|| sources(rows, n));
+        Values::<f64>::new(comm, &graph.sharding, reads.as_deref(), Resend::All)
+    };
+    let [mut all_hubs, mut all_authorities] = [values(&graph.rows)?, values(&out)?];
     let into = comm.agree(gather_rows::<Double>(&graph.rows, n))?;
     let out = comm.agree(gather_rows::<Double>(&out, n))?;
-    let mut hubs = comm.shared_vector::<f64>(&graph.sharding)?;
-    let mut authorities = comm.shared_vector::<f64>(&graph.sharding)?;
+    let (hubs, authorities) = (&mut all_hubs.vector, &mut all_authorities.vector);
     hubs.own_mut().fill(1.0 / n as f64);
     hubs.gather()?;
     let own = graph.sharding.range(comm.rank());
@@ -190,7 +212,10 @@ fn iterate(
             let scale = 1.0 / most[1];
             let authorities = own_authorities.iter().map(|a| a * scale).collect();
             let seconds = started.elapsed().as_secs_f64();
-            let scores = Scores { hubs: last, authorities, residuals, seconds };
+            let [a, b] = [&all_hubs, &all_authorities].map(|v| v.own_traffic(residuals.len()));
+            let traffic = Traffic::of_parts(comm, std::array::from_fn(|i| a[i] + b[i]))?;
+            let partition = decision.report;
+            let scores = Scores { hubs: last, authorities, residuals, seconds, traffic, partition };
             return normalised(comm, scores);
         }
         hubs.gather()?;

@@ -110,7 +110,7 @@ pub struct PageRankSummary {
     pub residual: f64,
     /// The change of each step.
     pub residuals: Vec<f64>,
-    /// The sum of all changes that were not sent at the end, with `delta`.
+    /// The sum of all changes that had not been sent at the start of the last step, with `delta`.
     pub withheld: f64,
     /// Time of the iteration ÷ steps ÷ directed edges; 0 without any.
     pub ns_per_edge: f64,

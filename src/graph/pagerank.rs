@@ -67,7 +67,8 @@ pub struct PageRankResult {
     pub residual: f64,
     /// The change of each step; the last is `residual`.
     pub residuals: Vec<f64>,
-    /// Σ|xᵤ − x̃ᵤ| over the nodes whose last changes were not sent (see `delta`); 0 without it.
+    /// Σ|xᵤ − x̃ᵤ| at the start of the last step, where readers did not know the last changes of
+    /// some nodes (see `delta`); 0 without it.
     pub withheld: f64,
     /// What the contributions cost.
     pub traffic: Traffic,
@@ -115,27 +116,29 @@ fn iterate<P: Precision>(
     let mut exchange = Exchange::<P>::new(comm, graph, options)?;
     let outside = exchange.tile.is_some();
     let mut state = comm.agree(State::<P>::new(graph, options, given, outside))?;
-    state.contribute(exchange.contributions.own_mut());
-    exchange.contributions.gather()?;
+    state.contribute(exchange.contributions.vector.own_mut());
+    exchange.contributions.vector.gather()?;
     let mut dangling = reduce(comm, &[&state.dangling(), &ExactSum::new()])?[0];
     let limit = options.limit(n);
     let threshold = options.delta.map(|fraction| fraction * limit / n as f64);
     let mut kept = threshold.map(|threshold| Withheld::<P>::new(state.own().0, threshold));
     let mut result = PageRankResult { residual: f64::INFINITY, ..PageRankResult::default() };
+    let mut unknown = 0.0;
     let started = Instant::now();
     progress::stage("iterate", None);
     for iteration in 1..=options.max_iterations {
         if let Some(tile) = &mut exchange.tile {
-            tile.sums(exchange.contributions.whole(), state.outside_mut())?;
+            tile.sums(exchange.contributions.vector.whole(), state.outside_mut())?;
         }
-        let (whole, next) = exchange.contributions.split();
+        let (whole, next) = exchange.contributions.vector.split();
         let sums = state.step(whole, dangling, next);
         let mut all = vec![&sums.dangling, &sums.residual];
         let withheld = kept.as_mut().map(|kept| kept.withhold(state.own(), next));
         all.extend(&withheld);
         let values = reduce(comm, &all)?;
         (dangling, result.residual) = (values[0], values[1]);
-        result.withheld = values.get(2).copied().unwrap_or(0.0);
+        // What the readers did not know in this step; the next one starts from other values.
+        result.withheld = std::mem::replace(&mut unknown, values.get(2).copied().unwrap_or(0.0));
         if options.stop == Stop::Max {
             result.residual = comm.all_reduce_vec(&[sums.largest], Op::Max)?[0];
         }
@@ -145,7 +148,7 @@ fn iterate<P: Precision>(
         if result.residual + result.withheld < limit {
             return finish(comm, &state, &exchange, result, started, iteration);
         }
-        exchange.contributions.gather()?;
+        exchange.contributions.vector.gather()?;
     }
     let change = result.residual + result.withheld;
     result.failure = Some(not_converged("pagerank", options.max_iterations, change, limit, n));

@@ -1,15 +1,17 @@
 //! The bytes that the vectors of an iteration take between ranks.
 //!
 //! An all-gather is counted from who owns what: it gives each rank the shards of all others, and no
-//! way to do it moves less. Where only some values move, what was received is counted, and beside it
-//! the least that the partition can do with: each value of another node that a node reads once a
-//! gather, and in a grid each sum that passes to another node. Within a node values are read in
+//! way to do it moves less. Where only some values move, what was received is counted, and beside
+//! it the least that the partition can do with: each value of another node that a node reads once
+//! a gather, and in a grid each sum that passes to another node. Within a node values are read in
 //! place, so only what passes between nodes is sent. The residual and the other sums over all nodes
 //! (0.6 KB a rank and iteration) are not counted, nor are the headers of messages.
 
 use serde::Serialize;
 
 use crate::communicator::Communicator;
+use crate::element::Op;
+use crate::error::Result;
 use crate::sharding::Sharding;
 
 /// Bytes over all iterations, of all ranks together. The field names are the JSON keys.
@@ -24,6 +26,13 @@ pub struct Traffic {
 }
 
 impl Traffic {
+    /// From what each rank counted: values of other ranks that it can read, bytes that it received
+    /// from other nodes, and the least of that. Collective.
+    pub(super) fn of_parts(comm: &Communicator, own: [u64; 3]) -> Result<Traffic> {
+        let all = comm.all_reduce_vec(&own, Op::Sum)?;
+        Ok(Traffic { between_ranks: all[0], between_nodes: all[1], lower_bound: all[2] })
+    }
+
     /// Of so many all-gathers of a vector over `sharding`.
     pub(super) fn of_gathers(
         comm: &Communicator,
