@@ -59,9 +59,22 @@ fn a_study_has_the_same_bits_on_any_ranks_and_from_any_source() {
     let one = folder(CONFIG);
     let expected = results(factor(1, PANEL, one.path(), &["--threads", "1"]), one.path());
     let (document, tables) = &expected;
-    let names = ["correlation", "ic", "monthly", "portfolio", "quantiles", "summary"];
+    let names = [
+        "correlation",
+        "cumulative",
+        "decay",
+        "fama_macbeth",
+        "fama_macbeth_slopes",
+        "ic",
+        "long_short",
+        "monthly",
+        "portfolio",
+        "quantiles",
+        "summary",
+        "turnover",
+    ];
     let mut files: Vec<String> = names.iter().map(|name| format!("{name}.csv")).collect();
-    files.push("tear_sheet.html".into());
+    files.insert(11, "tear_sheet.html".into());
     assert_eq!(tables.keys().cloned().collect::<Vec<_>>(), files);
     assert!(one.path().join("out/summary.json.manifest.json").exists());
     // Five factors and four composites at three horizons.
@@ -74,6 +87,25 @@ fn a_study_has_the_same_bits_on_any_ranks_and_from_any_source() {
     assert!(ic.starts_with("date,factor,horizon,ic,rank_ic\n"));
     assert_eq!(ic.lines().count(), 1 + 70 * 27);
     assert_eq!(document["portfolios"].as_array().map(Vec::len), Some(9));
+    // Five factors: at three horizons with a constant; eleven lags and two more horizons; by date.
+    for (name, lines) in [
+        ("fama_macbeth", 3 * 6),
+        ("fama_macbeth_slopes", 3 * 70),
+        ("decay", 5 * (11 + 2)),
+        ("cumulative", 5 * 3 * 70),
+        ("turnover", 5 * 3 * 70),
+        ("long_short", 5 * 3),
+        ("quantiles", 5 * 3 * 5),
+    ] {
+        let table = &tables[&format!("{name}.csv")];
+        assert_eq!(table.lines().count(), 1 + lines, "{name}");
+        let width = table.lines().next().unwrap().split(',').count();
+        assert!(table.lines().all(|line| line.split(',').count() == width), "{name}");
+    }
+    assert_eq!(document["fama_macbeth"][0]["coefficients"].as_array().map(Vec::len), Some(6));
+    assert!(document["fama_macbeth"][1]["mean_r2"].as_f64().is_some_and(|r2| r2 > 0.0));
+    assert_eq!(document["decay"][4]["rank_ic_mean"].as_array().map(Vec::len), Some(11));
+    assert_eq!(document["long_short"].as_array().map(Vec::len), Some(15));
     for ranks in [2, 3, 4, 7] {
         let other = folder(CONFIG);
         let found = results(factor(ranks, PANEL, other.path(), &[]), other.path());
@@ -133,11 +165,20 @@ fn a_commented_configuration_is_written_once_and_works() {
 
 #[test]
 fn a_tear_sheet_stands_alone_and_speaks_both_languages() {
-    for (language, word) in [("en", "rank IC"), ("zh", "秩 IC")] {
+    for (language, word, more) in [
+        (
+            "en",
+            "rank IC",
+            ["Fama–MacBeth regressions", "IC decay", "cumulative return by quantile"],
+        ),
+        ("zh", "秩 IC", ["Fama–MacBeth 回归", "IC 衰减", "分组累计收益"]),
+    ] {
         let here = folder(&format!("{CONFIG}[report]\nlanguage = \"{language}\"\n"));
         let (_, tables) = results(factor(2, PANEL, here.path(), &[]), here.path());
         let page = &tables["tear_sheet.html"];
         assert!(page.contains(word) && page.contains("<svg"));
+        assert!(page.contains(&format!("<html lang=\"{language}\">")));
+        assert!(more.iter().all(|words| page.contains(words)));
         assert!(!page.contains("<script") && !page.contains("http"), "it needs nothing else");
     }
 }
@@ -149,6 +190,8 @@ fn wrong_input_ends_with_code_2_and_one_line() {
         (PANEL, "[winsorise]\nmethod = \"madd\"\n", "config.toml line 2"),
         (PANEL, "[composites]\nweights = [\"ic\"]\nfactors = [\"x\"]\n", "there is no factor 'x'"),
         (PANEL, "[factors]\ncolumns = [\"nope\"]\n", "nope"),
+        (PANEL, "[fama_macbeth]\nfactors = [\"x\"]\n", "fama_macbeth.factors: there is no factor"),
+        (PANEL, "[quantiles]\ncount = 1001\n", "line 2: quantiles.count: expected a number from"),
         ("synthetic:assets=0", CONFIG, "assets"),
     ] {
         let here = folder(config);
@@ -156,6 +199,16 @@ fn wrong_input_ends_with_code_2_and_one_line() {
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{expected}: {error}");
         assert!(error.contains(expected) && error.lines().count() == 1, "{expected}: {error}");
-        assert!(!here.path().join("out/summary.json").exists());
+        assert!(!here.path().join("out").exists(), "an empty folder stays");
     }
+    // Folders that were there before stay, and so does what is in them.
+    let here = folder(CONFIG);
+    std::fs::create_dir(here.path().join("out")).unwrap();
+    std::fs::write(here.path().join("out/notes.txt"), "mine").unwrap();
+    assert!(!factor(1, "missing.parquet", here.path(), &[]).output().unwrap().status.success());
+    assert!(here.path().join("out/notes.txt").exists());
+    let mut nested = Command::new(support::RANKWISE);
+    nested.args(["factor", "missing.parquet", "--output"]).arg(here.path().join("deep/deeper"));
+    assert!(!nested.output().unwrap().status.success());
+    assert!(!here.path().join("deep").exists());
 }

@@ -12,6 +12,8 @@ use super::size::size;
 use crate::error::{Error, Result};
 use crate::factor::config::{Config, TEMPLATE};
 use crate::factor::cut::Cut;
+use crate::factor::evaluation::LongShort;
+use crate::factor::fama_macbeth::FamaMacbeth;
 use crate::factor::generator::Synthetic;
 use crate::factor::job::{self, Chosen, Layout, Line, Results, Seconds};
 use crate::factor::panel_file::Codec;
@@ -86,12 +88,23 @@ struct Document {
     assets: usize,
     factors: usize,
     summary: Vec<Line>,
+    fama_macbeth: Vec<FamaMacbeth>,
+    decay: Vec<DecayLine>,
+    long_short: Vec<LongShort>,
     screening: Vec<Chosen>,
     portfolios: Vec<PortfolioLine>,
     #[serde(flatten)]
     layout: Layout,
     seconds: Seconds,
     ns_per_cell: f64,
+}
+
+/// Mean coefficients of a factor against the return of one date, by its lag from 0.
+#[derive(Serialize)]
+struct DecayLine {
+    factor: String,
+    ic_mean: Vec<f64>,
+    rank_ic_mean: Vec<f64>,
 }
 
 /// A portfolio without its days.
@@ -115,14 +128,22 @@ impl Factor {
         }
         let loaded = self.config.as_deref().map_or_else(default_config, Config::load);
         let config = c.agree(loaded).map_err(whole_job)?;
-        if let Some(folder) = &self.output {
-            let made = if session.speaks() { make(folder) } else { Ok(()) };
-            c.agree(made).map_err(whole_job)?;
+        let mut made = Ok(Vec::new());
+        if let Some(folder) = self.output.as_deref().filter(|_| session.speaks()) {
+            made = make(folder);
         }
+        let (made, failed) = match made {
+            Ok(made) => (made, Ok(())),
+            Err(error) => (Vec::new(), Err(error)),
+        };
+        c.agree(failed).map_err(whole_job)?;
         let source = self.panel.as_deref().unwrap_or_default();
         let dates = self.block_dates.map(|dates| dates as usize);
         let cut = Cut { dates, memory: self.memory };
-        let mut results = job::run(c, source, &config, &cut)?;
+        let mut results = job::run(c, source, &config, &cut).inspect_err(|_| {
+            // Folders are made first, so that a wrong name costs no study; empty ones go again.
+            made.iter().all(|folder| std::fs::remove_dir(folder).is_ok());
+        })?;
         let start = Instant::now();
         let written = match &self.output {
             Some(folder) if session.speaks() => write(folder, &results, &config, c.ranks()),
@@ -171,10 +192,14 @@ fn default_config() -> Result<Config> {
     Config::parse(TEMPLATE, Path::new("the default configuration"))
 }
 
-/// Makes the folder, and takes away the manifest of an earlier run.
-fn make(folder: &Path) -> Result<()> {
+/// Makes the folder, and takes away the manifest of an earlier run. Returns the folders that were
+/// not there before, the innermost first.
+fn make(folder: &Path) -> Result<Vec<PathBuf>> {
+    let new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let made: Vec<PathBuf> = folder.ancestors().take_while(new).map(Path::to_owned).collect();
     std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, "create", &e))?;
-    files::remove_manifest(&folder.join("summary.json"))
+    files::remove_manifest(&folder.join("summary.json"))?;
+    Ok(made)
 }
 
 fn write(folder: &Path, results: &Results, config: &Config, ranks: usize) -> Result<()> {
@@ -199,11 +224,20 @@ fn document(results: &Results) -> Document {
         maximum_drawdown: tested.portfolio.maximum_drawdown,
         turnover: tested.portfolio.turnover,
     };
+    let named = results.study.factors.iter().zip(&results.evaluations);
+    let decay = named.map(|(name, evaluation)| DecayLine {
+        factor: name.clone(),
+        ic_mean: evaluation.decay.iter().map(|lag| lag.ic.mean).collect(),
+        rank_ic_mean: evaluation.decay.iter().map(|lag| lag.rank_ic.mean).collect(),
+    });
     Document {
         dates: results.study.dates.len(),
         assets: results.assets,
         factors: results.study.factors.len(),
         summary: results.lines(),
+        fama_macbeth: results.fama_macbeth.clone(),
+        decay: decay.collect(),
+        long_short: results.long_short(),
         screening: results.screening.clone(),
         portfolios: results.portfolios.iter().map(portfolio).collect(),
         layout: results.layout,
@@ -231,6 +265,19 @@ fn show(results: &Results) {
             line.rank_ic_t,
             line.rank_ic_t_newey_west
         );
+    }
+    for all in &results.fama_macbeth {
+        for one in &all.coefficients {
+            println!(
+                "Fama-MacBeth {:<18}{:>8}{:>7} mean {:>9.6}  t {:>6.2}  t NW {:>6.2}",
+                one.factor,
+                all.horizon,
+                all.dates,
+                one.summary.mean,
+                one.summary.t,
+                one.summary.t_newey_west
+            );
+        }
     }
     show_layout(&results.layout);
     for chosen in &results.screening {

@@ -100,7 +100,12 @@ impl Config {
             ),
             (distinct(&self.returns.horizons), "returns.horizons", "the same horizon twice"),
             (self.returns.delay <= 100_000, "returns.delay", "expected at most 100000"),
-            (self.quantiles.count >= 2, "quantiles.count", "expected 2 or more"),
+            (self.ic.decay_lags <= 10_000, "ic.decay_lags", "expected at most 10000"),
+            (
+                (2..=1_000).contains(&self.quantiles.count),
+                "quantiles.count",
+                "expected a number from 2 to 1000",
+            ),
             (
                 positive(self.quantiles.spread_divisor),
                 "quantiles.spread_divisor",

@@ -15,7 +15,7 @@
 //! So K factors and H horizons need K + H sorts, not 2KH, and a factor costs one walk for three
 //! horizons and one more for each.
 
-use super::preprocess::sum_pairs;
+use super::preprocess::{range, sum_pairs};
 use super::ranks::Order;
 use crate::reduce::simd::vectorised;
 
@@ -42,6 +42,7 @@ pub struct DayReturns {
     /// For each horizon and place: 1 where there is a return, else 0.
     there: Vec<Vec<f64>>,
     largest: Vec<f64>,
+    row: Vec<f64>,
     known: Vec<f64>,
     labels: Vec<u32>,
 }
@@ -64,6 +65,10 @@ impl DayReturns {
             let (live, bit) = (&mut self.live[h / HORIZONS], 2 << (FIELD * (h % HORIZONS) as u32));
             self.known.clear();
             self.labels.clear();
+            // Near, before it is read in another order.
+            self.row.clear();
+            self.row.extend_from_slice(row);
+            let row = &self.row[..];
             for (place, &asset) in order.iter().enumerate() {
                 let r = row[asset as usize];
                 if r.is_finite() {
@@ -173,12 +178,15 @@ impl Correlator {
         }
         let count = values.len().max(1) as f64;
         let mean = values.iter().sum::<f64>() / count;
-        let mut largest = 0.0f64;
         for (&place, &x) in places.iter().zip(values) {
             self.values[place as usize] = x - mean;
             self.there[place as usize] = 1.0;
-            largest = largest.max(x.abs());
         }
+        let (low, high) = vectorised(
+            #[inline(always)]
+            || range(values),
+        );
+        let largest = if values.is_empty() { 0.0 } else { high.abs().max(low.abs()) };
         for (h, coefficient) in into.iter_mut().enumerate() {
             let sums = vectorised(
                 #[inline(always)]

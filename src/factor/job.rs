@@ -17,11 +17,12 @@ use super::config::{StandardiseMethod, WinsoriseMethod};
 use super::correlation::{self, Correlations};
 use super::cut::{Cut, Reach};
 use super::edges::Edges;
+use super::evaluation::{self, Evaluation, LongShort};
+use super::fama_macbeth::FamaMacbeth;
 use super::input::Reader;
 use super::panel::{Factor, Panel};
 use super::past::Past;
 use super::portfolio::{self, Portfolio};
-use super::quantiles::{self, Quantiles};
 use super::screening;
 use super::shards::Exchange;
 use super::study::{self, Study, StudyOptions};
@@ -130,8 +131,12 @@ pub struct Results {
     pub study: Study,
     /// Coefficients of the composites, if there are any.
     pub composites: Option<Study>,
-    /// Groups of each factor.
-    pub quantiles: Vec<Quantiles>,
+    /// Groups, portfolios and decay of each factor.
+    pub evaluations: Vec<Evaluation>,
+    /// Regressions of returns on all factors, for each horizon.
+    pub fama_macbeth: Vec<FamaMacbeth>,
+    /// Dates between a factor and the start of its return.
+    pub delay: usize,
     /// Correlations of the factors.
     pub correlations: Correlations,
     /// Factors that screening took.
@@ -151,6 +156,12 @@ impl Results {
     pub fn lines(&self) -> Vec<Line> {
         let studies = std::iter::once(&self.study).chain(&self.composites);
         studies.flat_map(|study| &study.summary).map(line).collect()
+    }
+
+    /// What long-short portfolios of each factor earned, by horizon.
+    pub fn long_short(&self) -> Vec<LongShort> {
+        let (names, horizons) = (&self.study.factors, &self.study.horizons);
+        evaluation::long_short(&self.evaluations, names, horizons, self.delay)
     }
 
     /// Cells of the panel: dates × assets × factors.
@@ -243,11 +254,12 @@ fn study_block(
     // From here on the processed factors count; the raw ones have had their turn.
     panel.factors = std::mem::take(&mut study.processed);
     let start = Instant::now();
-    let mut quantiles = Vec::new();
-    for factor in &panel.factors {
-        let (values, forward) = (&factor.values, &study.forward);
-        quantiles.push(quantiles::run(comm, past, &panel, values, forward, &config.quantiles)?);
-    }
+    let evaluations = evaluation::run(comm, past, &panel, &study.forward, config)?;
+    let named = numbers(&study.factors, &config.fama_macbeth.factors, "fama_macbeth.factors");
+    let chosen = comm.agree(named)?;
+    let forward = &study.forward;
+    let fama_macbeth =
+        evaluation::regressions(comm, past, &panel, &chosen, forward, config)?;
     let correlations = correlation::run(comm, past, &panel, &panel.factors)?;
     let screening = screen(comm, config, &study, &correlations)?;
     let made = comm.agree(composites(config, &study, &panel))?;
@@ -269,7 +281,9 @@ fn study_block(
     Ok(Results {
         study,
         composites,
-        quantiles,
+        evaluations,
+        fama_macbeth,
+        delay: config.returns.delay,
         correlations,
         screening,
         portfolios,
@@ -347,7 +361,7 @@ fn screen(
 }
 
 /// The composites that the configuration asks for.
-fn composites(config: &Config, study: &Study, panel: &Panel) -> Result<Vec<Factor>> {
+pub(super) fn composites(config: &Config, study: &Study, panel: &Panel) -> Result<Vec<Factor>> {
     let options = &config.composites;
     let chosen = numbers(&study.factors, &options.factors, "composites.factors")?;
     let at = horizon(study, options.horizon);
@@ -377,7 +391,7 @@ fn composites(config: &Config, study: &Study, panel: &Panel) -> Result<Vec<Facto
     Ok(made)
 }
 
-fn portfolios(
+pub(super) fn portfolios(
     comm: &Communicator,
     past: &mut Past,
     config: &Config,

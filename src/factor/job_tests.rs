@@ -49,8 +49,9 @@ fn text(results: &Results) -> String {
         })
         .collect();
     format!(
-        "{studies:?}\n{:?}\n{:?}\n{:?}\n{:?}",
-        results.quantiles, results.correlations, results.screening, results.portfolios
+        "{studies:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+        results.fama_macbeth,
+        results.evaluations, results.correlations, results.screening, results.portfolios
     )
 }
 

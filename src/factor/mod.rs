@@ -4,27 +4,39 @@
 pub mod composite;
 pub mod config;
 pub mod correlation;
+pub mod cumulative;
 pub mod cut;
 pub mod dates;
+pub mod decay;
 pub mod edges;
+pub mod evaluation;
+#[cfg(test)]
+pub(crate) mod evaluation_tests;
+pub mod fama_macbeth;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod generator;
 pub mod ic;
 pub mod input;
 pub mod job;
+#[cfg(test)]
+mod look_ahead_tests;
 pub mod panel;
 pub mod panel_file;
 pub mod past;
 pub mod portfolio;
 pub mod preprocess;
+#[cfg(test)]
+mod preset_tests;
 pub mod quantiles;
 pub mod ranks;
 pub mod returns;
 pub mod screening;
 pub mod shards;
+pub mod stability;
 pub mod statistics;
 pub mod study;
 pub mod tables;
 pub mod technical;
 pub mod universe;
+pub mod weighted;

@@ -6,10 +6,10 @@
 //! and a date whose edges coincide has no groups, as in alphalens.
 //!
 //! Returns are relative to their mean of the date (or of the industry on the date) and averaged
-//! over each group, then over dates. Turnover of a group is the share of its assets that were not
-//! in it the date before. The owner of a date computes its row; turnover reads the row of the date
-//! before, from the rank that owns it. Rows are all-gathered, and every rank averages them in the
-//! order of dates.
+//! over each group, then over dates; the standard error is that of the mean over dates. `tails`
+//! puts the ⌊n / count⌋ highest and lowest assets into the outer groups, as qlib does. The owner of
+//! a date computes its row. Rows are all-gathered, and every rank averages them in the order of
+//! dates.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -20,11 +20,12 @@ use super::past::Past;
 use super::preprocess::quantile;
 use super::ranks::Order;
 use super::returns::Forward;
+use super::stability::column_means;
 use super::statistics::{Summary, summary};
 use crate::communicator::Communicator;
 use crate::error::Result;
 
-/// Returns and turnover of the groups of one factor.
+/// Returns of the groups of one factor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quantiles {
     /// How many groups.
@@ -33,14 +34,12 @@ pub struct Quantiles {
     pub by_date: Vec<Vec<f64>>,
     /// For each horizon: the mean over dates of each group.
     pub mean: Vec<Vec<f64>>,
+    /// For each horizon: the standard error of each mean.
+    pub standard_error: Vec<Vec<f64>>,
     /// For each horizon: the highest less the lowest group, by date, divided as configured.
     pub spread: Vec<Vec<f64>>,
     /// For each horizon: what the spread is like, with Newey-West lags of horizon - 1.
     pub spread_summary: Vec<Summary>,
-    /// Dates × groups: the share of assets that are new in the group.
-    pub turnover: Vec<f64>,
-    /// The mean turnover of each group.
-    pub mean_turnover: Vec<f64>,
 }
 
 /// The group of each value, from 0; NaN for values that are missing.
@@ -49,7 +48,8 @@ pub fn groups(row: &[f64], count: usize, binning: Binning) -> Vec<f64> {
     let known: Vec<u32> = (0..row.len() as u32).filter(|&a| row[a as usize].is_finite()).collect();
     let values: Vec<f64> = known.iter().map(|&a| row[a as usize]).collect();
     let n = known.len();
-    if n < count {
+    // qcut spreads even fewer values over its bins.
+    if n == 0 || n < count && binning != Binning::Qcut {
         return groups;
     }
     match binning {
@@ -61,6 +61,22 @@ pub fn groups(row: &[f64], count: usize, binning: Binning) -> Vec<f64> {
                 let group = (doubled as usize - 1) * count / (2 * n);
                 groups[asset as usize] = group as f64;
             }
+        }
+        Binning::Tails => {
+            let mut order = Order::default();
+            order.sort(&values, &known);
+            // Equal values at the upper edge: the first assets are taken.
+            let mut highest = order.labels.clone();
+            highest.sort_by(|&a, &b| row[b as usize].total_cmp(&row[a as usize]));
+            let tail = n / count;
+            // What is left is cut evenly into the inner groups; two groups have none.
+            for (place, &asset) in order.labels.iter().enumerate().filter(|_| count > 2) {
+                let inner = place.saturating_sub(tail) * (count - 2) / (n - 2 * tail).max(1);
+                groups[asset as usize] = (1 + inner.min(count - 3)) as f64;
+            }
+            order.labels[..tail].iter().for_each(|&asset| groups[asset as usize] = 0.0);
+            let top = (count - 1) as f64;
+            highest[..tail].iter().for_each(|&asset| groups[asset as usize] = top);
         }
         Binning::Qcut => {
             let mut room = values.clone();
@@ -108,22 +124,24 @@ fn means(values: &[f64], groups: &[f64], count: usize) -> Vec<f64> {
     sums.into_iter().map(|(sum, n)| sum / f64::from(n)).collect()
 }
 
-/// Cuts a factor (own dates × assets, as the panel) and measures its groups. Collective.
+/// The groups of a factor (own dates × assets).
+pub fn cut(assets: usize, factor: &[f64], options: &config::Quantiles) -> Vec<f64> {
+    let rows = factor.par_chunks(assets.max(1));
+    rows.flat_map_iter(|row| groups(row, options.count, options.binning)).collect()
+}
+
+/// Measures groups that [`cut`] made (own dates × assets, as the panel). Collective.
 pub fn run(
     comm: &Communicator,
     past: &mut Past,
     panel: &Panel,
-    factor: &[f64],
+    grouped: &[f64],
     forward: &Forward,
     options: &config::Quantiles,
 ) -> Result<Quantiles> {
     let (n, count) = (panel.assets.len(), options.count);
     let dates = panel.own_dates().len();
     let cells = |date: usize| date * n..(date + 1) * n;
-    let grouped: Vec<f64> = (0..dates)
-        .into_par_iter()
-        .flat_map_iter(|date| groups(&factor[cells(date)], count, options.binning))
-        .collect();
     let mut by_date = Vec::new();
     for returns in &forward.values {
         let own: Vec<f64> = (0..dates)
@@ -137,14 +155,6 @@ pub fn run(
             .collect();
         by_date.push(past.gather(comm, &own)?);
     }
-    let with_last = past.rows_before(comm, panel, &grouped, 1)?;
-    let own: Vec<f64> = (0..dates)
-        .flat_map(|date| {
-            let (last, now) = (&with_last[cells(date)], &with_last[cells(date + 1)]);
-            new_members(last, now, count)
-        })
-        .collect();
-    let turnover = past.gather(comm, &own)?;
     let spread: Vec<Vec<f64>> = by_date
         .iter()
         .map(|table| {
@@ -160,35 +170,22 @@ pub fn run(
             .zip(&forward.horizons)
             .map(|(series, h)| summary(series, 1, h.saturating_sub(1)))
             .collect(),
+        standard_error: by_date.iter().map(|table| standard_errors(table, count)).collect(),
         spread,
-        mean_turnover: column_means(&turnover, count),
         by_date,
-        turnover,
     })
 }
 
-/// The share of each group that was not in it before; NaN without a date before.
-fn new_members(last: &[f64], now: &[f64], count: usize) -> Vec<f64> {
-    let mut members = vec![(0u32, 0u32); count];
-    let mut known = false;
-    for (last, now) in last.iter().zip(now) {
-        known |= !last.is_nan();
-        if !now.is_nan() {
-            let group = &mut members[*now as usize];
-            *group = (group.0 + u32::from(last != now), group.1 + 1);
-        }
-    }
-    let share = |(new, all)| if known { f64::from(new) / f64::from(all) } else { f64::NAN };
-    members.into_iter().map(share).collect()
-}
-
-/// Means of the columns of a table, over the rows that are known.
-fn column_means(table: &[f64], columns: usize) -> Vec<f64> {
+/// Standard errors of the means of columns, n - 1, over the rows that are known.
+fn standard_errors(table: &[f64], columns: usize) -> Vec<f64> {
     (0..columns)
         .map(|c| {
-            let known = table.iter().skip(c).step_by(columns).filter(|x| !x.is_nan());
-            let (sum, n) = known.fold((0.0, 0u32), |(sum, n), x| (sum + x, n + 1));
-            sum / f64::from(n)
+            let known: Vec<f64> =
+                table.iter().skip(c).step_by(columns).copied().filter(|x| !x.is_nan()).collect();
+            let n = known.len() as f64;
+            let mean = known.iter().sum::<f64>() / n;
+            let squares: f64 = known.iter().map(|x| (x - mean) * (x - mean)).sum();
+            (squares / (n - 1.0) / n).sqrt()
         })
         .collect()
 }
@@ -196,32 +193,8 @@ fn column_means(table: &[f64], columns: usize) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::factor::config::Returns;
-    use crate::factor::fixtures::{Small, close_to, number, table};
-    use crate::factor::returns;
-    use crate::launch;
-    use crate::sharding::Sharding;
-
-    fn run_on(ranks: usize, k: usize, options: &config::Quantiles) -> Vec<Quantiles> {
-        let small = Small::load();
-        let sharding = Sharding::even(small.dates, ranks);
-        launch::threads(ranks, |comm| {
-            let panel = small.panel(&sharding, comm.rank());
-            let mut horizons = Returns { horizons: vec![1, 5], ..Returns::default() };
-            horizons.fill_prices = true;
-            horizons.missing = config::Missing::AllHorizons;
-            let forward = returns::forward(comm, &panel, &horizons)?;
-            // alphalens cuts what has all returns.
-            let factor: Vec<f64> = panel.factors[k]
-                .values
-                .iter()
-                .zip(&forward.values[0])
-                .map(|(x, r)| if r.is_nan() { f64::NAN } else { *x })
-                .collect();
-            run(comm, &mut Past::default(), &panel, &factor, &forward, options)
-        })
-        .unwrap()
-    }
+    use crate::factor::evaluation_tests::{alphalens, evaluate};
+    use crate::factor::fixtures::{close_to, number, table};
 
     #[test]
     fn groups_by_rank_keep_ties_together_and_sizes_equal() {
@@ -235,13 +208,43 @@ mod tests {
     }
 
     #[test]
+    fn tails_hold_as_many_as_qlib_takes() {
+        let row = [3.0, f64::NAN, 1.0, 3.0, 2.0, 0.0, 3.0, 0.0];
+        let found = groups(&row, 3, Binning::Tails);
+        assert_eq!(format!("{found:?}"), "[2.0, NaN, 1.0, 2.0, 1.0, 0.0, 1.0, 0.0]");
+        for n in 5..40 {
+            let row: Vec<f64> = (0..n).map(|i| (i * 7 % 11) as f64).collect();
+            let found = groups(&row, 5, Binning::Tails);
+            let size = |g: usize| found.iter().filter(|&&x| x == g as f64).count();
+            assert_eq!((size(0), size(4)), (n / 5, n / 5));
+            assert_eq!((0..5).map(size).sum::<usize>(), n);
+        }
+        let found = groups(&[1.0, 2.0, 0.0], 2, Binning::Tails);
+        assert!(found[0].is_nan() && found[1..] == [1.0, 0.0]);
+    }
+
+    #[test]
+    fn more_groups_than_a_byte_can_number() {
+        let row: Vec<f64> = (0..1_000).map(|i| (i * 37 % 1_000) as f64).collect();
+        for binning in [Binning::Rank, Binning::Qcut, Binning::Tails] {
+            let found = groups(&row, 1_000, binning);
+            assert_eq!(found, row, "{binning:?}");
+            let found = groups(&row, 300, binning);
+            assert_eq!(found.iter().copied().fold(0.0, f64::max), 299.0, "{binning:?}");
+        }
+    }
+
+    #[test]
     fn mean_returns_match_alphalens() {
-        let options = config::Quantiles { binning: Binning::Qcut, ..config::Quantiles::default() };
-        let found = run_on(2, 0, &options).remove(0);
-        for (group, row) in table("al_f00_qret.csv").iter().enumerate() {
-            for h in 0..2 {
-                let (a, b) = (found.mean[h][group], number(&row[1 + h]));
-                assert!(close_to(a, b, 1e-12), "group {group} horizon {h}: {a} {b}");
+        for (k, name) in [(0, "f00"), (1, "f01")] {
+            let found = alphalens(2, k, Demean::Date).remove(0).quantiles;
+            for (group, row) in table(&format!("al_{name}_qret.csv")).iter().enumerate() {
+                for h in 0..2 {
+                    let (a, b) = (found.mean[h][group], number(&row[1 + h]));
+                    assert!(close_to(a, b, 1e-12), "group {group} horizon {h}: {a} {b}");
+                    let (a, b) = (found.standard_error[h][group], number(&row[3 + h]));
+                    assert!(close_to(a, b, 1e-12), "group {group} horizon {h}: {a} {b}");
+                }
             }
         }
     }
@@ -249,12 +252,13 @@ mod tests {
     #[test]
     fn all_ranks_have_the_same_bits() {
         for demean in [Demean::None, Demean::Date, Demean::Industry] {
-            let options = config::Quantiles { demean, ..config::Quantiles::default() };
-            let one = run_on(1, 5, &options).remove(0);
-            assert!(one.mean[0].iter().any(|x| x.is_finite()));
-            assert!(one.mean_turnover.iter().any(|x| x.is_finite()));
+            let mut config = config::Config::default();
+            config.quantiles.demean = demean;
+            let one = evaluate(1, 5, &config).remove(0);
+            assert!(one.quantiles.mean[0].iter().any(|x| x.is_finite()));
+            assert!(one.stability[0].mean_turnover.iter().any(|x| x.is_finite()));
             for ranks in [2, 3, 4, 7, 41] {
-                for found in run_on(ranks, 5, &options) {
+                for found in evaluate(ranks, 5, &config) {
                     assert_eq!(format!("{found:?}"), format!("{one:?}"), "{ranks}");
                 }
             }

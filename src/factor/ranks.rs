@@ -24,6 +24,7 @@ pub struct Order {
     sorted: Vec<f64>,
     keys: Vec<u32>,
     passed: Vec<u32>,
+    counts: [Vec<u32>; 2],
     pairs: Vec<(u64, u32)>,
 }
 
@@ -31,14 +32,13 @@ impl Order {
     /// Sorts `labels`, ascending ones, by `values`, which are finite and without -0.
     pub fn sort(&mut self, values: &[f64], labels: &[u32]) {
         let n = values.len();
-        self.labels.clear();
+        // What is in the room is written over; clearing it would cost a pass.
         self.ties.clear();
-        self.sorted.clear();
+        self.labels.resize(n, 0);
+        self.sorted.resize(n, 0.0);
         if n == 0 {
             return;
         }
-        self.labels.resize(n, 0);
-        self.sorted.resize(n, 0.0);
         if !self.by_counting(values, labels) {
             self.by_comparison(values, labels);
         }
@@ -54,25 +54,31 @@ impl Order {
         }
         let half_bits = (position_bits + 8).min(32 - position_bits) / 2;
         let mask = (1usize << half_bits) - 1;
-        let mut counts = [[0u32; 1 << 12]; 2];
         if !self.fill_keys(values, position_bits, 2 * half_bits) {
             return false;
         }
-        for &key in &self.keys {
-            let key = (key >> position_bits) as usize;
-            counts[0][key & mask] += 1;
-            counts[1][key >> half_bits & mask] += 1;
+        // As many counters as digits: all that are possible would fill the first cache level.
+        let Order { keys, passed, counts, .. } = self;
+        for counts in counts.iter_mut() {
+            counts.clear();
+            counts.resize(mask + 1, 0);
         }
-        for counts in &mut counts {
+        let [low, high] = counts;
+        let (low_counts, high_counts) = (&mut low[..=mask], &mut high[..=mask]);
+        for &key in keys.iter() {
+            let key = (key >> position_bits) as usize;
+            low_counts[key & mask] += 1;
+            high_counts[key >> half_bits & mask] += 1;
+        }
+        for counts in [&mut *low_counts, &mut *high_counts] {
             let mut start = 0;
-            for count in &mut counts[..=mask] {
+            for count in counts {
                 (*count, start) = (start, start + *count);
             }
         }
-        self.passed.resize(n, 0);
-        scatter(&self.keys, &mut self.passed[..n], &mut counts[0], position_bits, mask);
-        let shift = position_bits + half_bits;
-        scatter(&self.passed[..n], &mut self.keys, &mut counts[1], shift, mask);
+        passed.resize(n, 0);
+        scatter(keys, passed, low_counts, position_bits, mask);
+        scatter(passed, keys, high_counts, position_bits + half_bits, mask);
         self.settle(values, labels, (1u32 << position_bits) - 1)
     }
 
@@ -83,7 +89,6 @@ impl Order {
             || super::preprocess::range(values),
         );
         let scale = f64::from((1u32 << bits) - 1) / (high - low);
-        self.keys.clear();
         self.keys.resize(values.len(), 0);
         if high <= low {
             // All alike: positions alone.
@@ -109,27 +114,32 @@ impl Order {
 
     /// Inserts by true values; false if that takes too long.
     fn settle(&mut self, values: &[f64], labels: &[u32], mask: u32) -> bool {
-        let mut budget = SHIFTS * values.len() + 64;
+        let n = values.len();
+        let labels = &labels[..n];
+        let (sorted, placed) = (&mut self.sorted[..n], &mut self.labels[..n]);
+        let mut budget = SHIFTS * n + 64;
         let mut previous = f64::NEG_INFINITY;
-        for (place, &key) in self.keys.iter().enumerate() {
+        for (place, &key) in self.keys[..n].iter().enumerate() {
             let position = (key & mask) as usize;
             let (x, label) = (values[position], labels[position]);
-            let mut to = place;
-            if x < previous {
-                while to > 0 && x < self.sorted[to - 1] {
-                    self.sorted[to] = self.sorted[to - 1];
-                    self.labels[to] = self.labels[to - 1];
-                    to -= 1;
-                }
-                if budget < place - to {
-                    return false;
-                }
-                budget -= place - to;
-            } else {
+            if x >= previous {
                 previous = x;
+                sorted[place] = x;
+                placed[place] = label;
+                continue;
             }
-            self.sorted[to] = x;
-            self.labels[to] = label;
+            let mut to = place;
+            while to > 0 && x < sorted[to - 1] {
+                sorted[to] = sorted[to - 1];
+                placed[to] = placed[to - 1];
+                to -= 1;
+            }
+            sorted[to] = x;
+            placed[to] = label;
+            if budget < place - to {
+                return false;
+            }
+            budget -= place - to;
         }
         true
     }

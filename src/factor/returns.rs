@@ -69,6 +69,30 @@ pub fn forward(comm: &Communicator, panel: &Panel, options: &Returns) -> Result<
     Ok(Forward { horizons: options.horizons.clone(), values })
 }
 
+/// Returns over one date, of the own dates and of `later` dates that follow them, from the ranks
+/// and blocks that know the prices; what comes after the last date is missing. Collective.
+pub fn daily(
+    comm: &Communicator,
+    panel: &Panel,
+    options: &Returns,
+    later: usize,
+) -> Result<Vec<f64>> {
+    let n = panel.assets.len();
+    let filled = if options.fill_prices { Some(fill_prices(comm, panel)?) } else { None };
+    let (price, known) = match &filled {
+        Some(filled) => (&filled.own, &filled.later),
+        None => (&panel.price, &panel.edges.price_after),
+    };
+    let most = panel.dates.len() + known.len() / n.max(1);
+    let (later, delay) = (later.min(most), options.delay.min(most));
+    let beyond = Beyond { before: &[], after: known };
+    let prices = rows_around(comm, panel, price, (0, delay + later + 1), beyond)?;
+    let from = prices.get(delay * n..).unwrap_or(&[]);
+    let pairs = from.iter().zip(from.get(n..).unwrap_or(&[]));
+    let number = |r: f64| if r.is_finite() { r } else { f64::NAN };
+    Ok(pairs.map(|(from, to)| number(to / from - 1.0)).collect())
+}
+
 /// Prices where a missing one is the last known one.
 pub(crate) struct Filled {
     /// Of the own dates.

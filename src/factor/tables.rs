@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 
+use super::cumulative::cumulate;
 use super::dates;
+use super::evaluation::LongShort;
 use super::job::{Line, Results};
 use super::study::Study;
 use crate::error::Result;
@@ -31,7 +33,13 @@ pub fn write(folder: &Path, results: &Results) -> Result<Vec<FileRecord>> {
         ("ic.csv", coefficients(results)),
         ("summary.csv", summary(&results.lines())),
         ("monthly.csv", monthly(results)),
+        ("decay.csv", decay(results)),
         ("quantiles.csv", quantiles(results)),
+        ("turnover.csv", turnover(results)),
+        ("cumulative.csv", cumulative(results)),
+        ("long_short.csv", long_short(&results.long_short())),
+        ("fama_macbeth.csv", fama_macbeth(results)),
+        ("fama_macbeth_slopes.csv", slopes(results)),
         ("correlation.csv", correlation(results)),
         ("portfolio.csv", portfolios(results)),
     ];
@@ -104,15 +112,150 @@ fn monthly(results: &Results) -> String {
     text
 }
 
-fn quantiles(results: &Results) -> String {
-    let mut text = String::from("factor,horizon,quantile,mean_return,mean_turnover\n");
-    for (name, groups) in results.study.factors.iter().zip(&results.quantiles) {
-        for (horizon, means) in results.study.horizons.iter().zip(&groups.mean) {
-            for (group, (mean, turnover)) in means.iter().zip(&groups.mean_turnover).enumerate() {
-                let (mean, turnover) = (cell(*mean), cell(*turnover));
-                let name = quoted(name);
-                let _ = writeln!(text, "{name},{horizon},{},{mean},{turnover}", group + 1);
+/// By lag against the return of one date, then by horizon.
+fn decay(results: &Results) -> String {
+    let mut text = String::from(
+        "factor,lag,horizon,dates,ic_mean,ic_std,ic_t,rank_ic_mean,rank_ic_std,rank_ic_t\n",
+    );
+    let many = results.study.horizons.len();
+    for (k, evaluation) in results.evaluations.iter().enumerate() {
+        let name = quoted(&results.study.factors[k]);
+        let lags = evaluation.decay.iter().map(|lag| (lag.lag, 1, &lag.ic, &lag.rank_ic));
+        let horizons = results.study.summary[k * many..(k + 1) * many]
+            .iter()
+            .filter(|row| row.horizon != 1)
+            .map(|row| (0, row.horizon, &row.ic, &row.rank_ic));
+        for (lag, horizon, ic, rank) in lags.chain(horizons) {
+            let _ = write!(text, "{name},{lag},{horizon},{}", rank.n);
+            for x in [ic.mean, ic.std, ic.t, rank.mean, rank.std, rank.t] {
+                let _ = write!(text, ",{}", cell(x));
             }
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn quantiles(results: &Results) -> String {
+    let mut text =
+        String::from("factor,horizon,quantile,mean_return,mean_turnover,standard_error\n");
+    for (name, evaluation) in results.study.factors.iter().zip(&results.evaluations) {
+        let (name, groups) = (quoted(name), &evaluation.quantiles);
+        for (h, horizon) in results.study.horizons.iter().enumerate() {
+            for group in 0..groups.count {
+                let (mean, error) = (groups.mean[h][group], groups.standard_error[h][group]);
+                let turnover = evaluation.stability[h].mean_turnover[group];
+                let numbers = [mean, turnover, error].map(cell).join(",");
+                let _ = writeln!(text, "{name},{horizon},{},{numbers}", group + 1);
+            }
+        }
+    }
+    text
+}
+
+/// The head of a table with a column for each group.
+fn head_of_groups(results: &Results, before: &str) -> String {
+    let count = results.evaluations.first().map_or(0, |evaluation| evaluation.quantiles.count);
+    let groups = (1..=count).map(|group| format!(",q{group}"));
+    groups.fold(before.to_string(), |head, group| head + &group)
+}
+
+fn turnover(results: &Results) -> String {
+    let mut text = head_of_groups(results, "date,factor,period,autocorrelation") + "\n";
+    for (name, evaluation) in results.study.factors.iter().zip(&results.evaluations) {
+        let (name, count) = (quoted(name), evaluation.quantiles.count);
+        for stability in &evaluation.stability {
+            let rows = stability.turnover.chunks_exact(count).zip(&stability.autocorrelation);
+            for (date, (shares, correlation)) in results.study.dates.iter().zip(rows) {
+                let (date, period) = (dates::format(*date), stability.period);
+                let _ = write!(text, "{date},{name},{period},{}", cell(*correlation));
+                shares.iter().for_each(|x| text += &format!(",{}", cell(*x)));
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
+fn cumulative(results: &Results) -> String {
+    let mut text = head_of_groups(results, "date,factor,horizon") + ",spread,factor_weighted\n";
+    for (name, evaluation) in results.study.factors.iter().zip(&results.evaluations) {
+        let name = quoted(name);
+        for (h, &horizon) in results.study.horizons.iter().enumerate() {
+            let (groups, weighted) = (&evaluation.quantiles, &evaluation.weighted);
+            let all = cumulate(groups, weighted, h, horizon, results.delay);
+            let columns: Vec<&Vec<f64>> =
+                all.groups.iter().chain([&all.spread, &all.weighted]).collect();
+            for (t, date) in results.study.dates.iter().enumerate() {
+                let _ = write!(text, "{},{name},{horizon}", dates::format(*date));
+                columns.iter().for_each(|column| text += &format!(",{}", cell(column[t])));
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
+fn long_short(lines: &[LongShort]) -> String {
+    let mut text = String::from(
+        "factor,horizon,spread_mean,spread_t,spread_t_newey_west,spread_total,spread_drawdown,\
+         weighted_mean,weighted_t,weighted_t_newey_west,weighted_total,weighted_drawdown,\
+         annual_alpha,beta,autocorrelation\n",
+    );
+    for line in lines {
+        let numbers = [
+            line.spread_mean,
+            line.spread_t,
+            line.spread_t_newey_west,
+            line.spread_total,
+            line.spread_drawdown,
+            line.weighted_mean,
+            line.weighted_t,
+            line.weighted_t_newey_west,
+            line.weighted_total,
+            line.weighted_drawdown,
+            line.annual_alpha,
+            line.beta,
+            line.autocorrelation,
+        ];
+        let numbers = numbers.map(cell).join(",");
+        let _ = writeln!(text, "{},{},{numbers}", quoted(&line.factor), line.horizon);
+    }
+    text
+}
+
+fn fama_macbeth(results: &Results) -> String {
+    let mut text = String::from(
+        "horizon,factor,dates,mean,std,t,p,t_newey_west,p_newey_west,lags,mean_r2,mean_assets,\
+         few_assets,collinear\n",
+    );
+    for all in &results.fama_macbeth {
+        for one in &all.coefficients {
+            let (s, name) = (&one.summary, quoted(&one.factor));
+            let numbers = [s.mean, s.std, s.t, s.p, s.t_newey_west, s.p_newey_west];
+            let numbers = numbers.map(cell).join(",");
+            let (r2, assets) = (cell(all.mean_r2), cell(all.mean_assets));
+            let _ = writeln!(
+                text,
+                "{},{name},{},{numbers},{},{r2},{assets},{},{}",
+                all.horizon, all.dates, all.lags, all.few_assets, all.collinear
+            );
+        }
+    }
+    text
+}
+
+/// What the factors earned, date by date.
+fn slopes(results: &Results) -> String {
+    let mut text = String::from("date,horizon");
+    let names = results.fama_macbeth.first().map_or(&[][..], |all| &all.coefficients);
+    names.iter().for_each(|one| text += &format!(",{}", quoted(&one.factor)));
+    text.push('\n');
+    for all in &results.fama_macbeth {
+        for (t, date) in results.study.dates.iter().enumerate() {
+            let _ = write!(text, "{},{}", dates::format(*date), all.horizon);
+            all.coefficients.iter().for_each(|one| text += &format!(",{}", cell(one.series[t])));
+            text.push('\n');
         }
     }
     text

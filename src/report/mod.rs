@@ -1,5 +1,6 @@
 //! Self-contained HTML pages: no network, no script, readable on a phone and in dark mode.
 
+pub mod bars;
 pub mod chart;
 pub mod convergence;
 pub mod line;

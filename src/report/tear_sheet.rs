@@ -1,17 +1,22 @@
 //! The tear sheet of a factor study: one self-contained page, in English or Chinese.
 //!
 //! For every factor: coefficients by date with their moving average, their distribution (histogram
-//! and Q–Q plot), the monthly heat map, returns by quantile, the cumulative spread and its
-//! drawdown, turnover; and for all together the summary, correlations and portfolios.
+//! and Q–Q plot), their decay, the monthly heat map, returns by quantile, cumulated in parts that
+//! do not overlap, long-short portfolios and their drawdown, turnover, autocorrelation; and for all
+//! together the summary, regressions of Fama and MacBeth, correlations and portfolios.
 
 use std::fmt::Write as _;
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
+use super::bars::{bars, heat};
 use super::line::{Line as Curve, figure};
 use super::{escaped, page as whole};
 use crate::factor::config::Language;
+use crate::factor::cumulative::{cumulate, drawdowns};
 use crate::factor::dates;
+use crate::factor::decay::Lag;
+use crate::factor::evaluation::Evaluation;
 use crate::factor::job::Results;
 use crate::factor::tables::columns;
 
@@ -21,7 +26,7 @@ const AVERAGED: usize = 20;
 const BARS: usize = 31;
 
 /// Words of the page: English, Chinese.
-const WORDS: [(&str, &str); 22] = [
+const WORDS: [(&str, &str); 44] = [
     ("Factor study", "因子研究"),
     ("Summary", "汇总"),
     ("Correlation of factors", "因子相关性"),
@@ -31,12 +36,34 @@ const WORDS: [(&str, &str); 22] = [
     ("year", "年"),
     ("distribution of rank IC", "秩 IC 分布"),
     ("against a normal distribution (Q–Q)", "正态 Q–Q 图"),
+    ("normal", "正态"),
     ("mean rank IC by month", "月度平均秩 IC"),
     ("mean return by quantile", "分组平均收益"),
-    ("cumulative spread, top less bottom", "多空累计收益"),
-    ("drawdown of the spread", "多空回撤"),
+    ("cumulative return by quantile", "分组累计收益"),
+    ("long-short portfolios", "多空组合"),
+    ("Long-short portfolios", "多空组合"),
+    ("top less bottom", "最高组减最低组"),
+    ("factor-weighted", "因子加权"),
+    ("drawdown", "回撤"),
+    ("total", "累计"),
+    ("alpha (year)", "年化 alpha"),
+    ("rank autocorrelation", "秩自相关"),
     ("turnover by quantile", "分组换手率"),
-    ("IC by horizon (decay)", "IC 衰减"),
+    ("IC by horizon", "各持有期 IC"),
+    ("IC decay, one-date returns by lag", "IC 衰减（滞后单期收益）"),
+    ("lag", "滞后"),
+    ("Fama–MacBeth regressions", "Fama–MacBeth 回归"),
+    ("constant", "常数项"),
+    ("horizon", "持有期"),
+    ("dates", "期数"),
+    ("skipped, too few assets", "资产不足而跳过"),
+    ("skipped, collinear", "共线而跳过"),
+    ("mean R²", "平均 R²"),
+    ("mean", "均值"),
+    ("std", "标准差"),
+    ("factor", "因子"),
+    ("t Newey–West", "Newey–West t 值"),
+    ("p Newey–West", "Newey–West p 值"),
     ("net asset value", "净值"),
     ("annual return", "年化收益"),
     ("excess", "超额收益"),
@@ -72,12 +99,22 @@ pub fn page(results: &Results, language: Language, title: &str) -> String {
     for factor in 0..results.study.factors.len() {
         body += &section(results, factor, &years, language);
     }
+    if !results.fama_macbeth.is_empty() {
+        let name = say("Fama–MacBeth regressions");
+        body += &format!("<h2>{name}</h2>\n{}", fama_macbeth(results, language));
+    }
+    let name = say("Long-short portfolios");
+    body += &format!("<h2>{name}</h2>\n{}", long_short(results, language));
     body += &format!("<h2>{}</h2>\n{}", say("Correlation of factors"), correlations(results));
     if !results.portfolios.is_empty() {
         body +=
             &format!("<h2>{}</h2>\n{}", say("Portfolios"), portfolios(results, &years, language));
     }
-    whole(title, &body)
+    let page = whole(title, &body);
+    match language {
+        Language::En => page,
+        Language::Zh => page.replacen("<html lang=\"en\">", "<html lang=\"zh\">", 1),
+    }
 }
 
 fn number(x: f64) -> String {
@@ -116,38 +153,146 @@ fn section(results: &Results, factor: usize, years: &[f64], language: Language) 
         ],
     );
     charts += &bars(say("distribution of rank IC"), &histogram(&series));
-    let theory = Curve::new("normal", 4, vec![(-3.0, -3.0), (3.0, 3.0)]);
+    let theory = Curve::new(say("normal"), 4, vec![(-3.0, -3.0), (3.0, 3.0)]);
     let found = Curve::new(say("rank IC"), 0, against_normal(&series));
     charts += &figure(say("against a normal distribution (Q–Q)"), "z", &[theory, found]);
-    let decay = (0..study.horizons.len()).map(|h| {
+    let horizons = (0..study.horizons.len()).map(|h| {
         let row = &study.summary[factor * study.horizons.len() + h];
         (format!("{}", study.horizons[h]), row.rank_ic.mean)
     });
-    charts += &bars(say("IC by horizon (decay)"), &decay.collect::<Vec<_>>());
-    if let Some(groups) = results.quantiles.get(factor) {
-        let named = |values: &[f64]| -> Vec<(String, f64)> {
-            values.iter().enumerate().map(|(q, &x)| (format!("{}", q + 1), x)).collect()
-        };
-        if let Some(means) = groups.mean.first() {
-            charts += &bars(say("mean return by quantile"), &named(means));
-        }
-        if let Some(spread) = groups.spread.first() {
-            // Returns over several dates overlap: a date has its share of them.
-            let share = study.horizons[0] as f64;
-            let total = cumulative(spread, share);
-            let fall = drawdown(&total);
-            let name = say("cumulative spread, top less bottom");
-            charts += &figure(name, say("year"), &[Curve::new(name, 0, points(&total))]);
-            let name = say("drawdown of the spread");
-            charts += &figure(name, say("year"), &[Curve::new(name, 1, points(&fall))]);
-        }
-        charts += &bars(say("turnover by quantile"), &named(&groups.mean_turnover));
+    charts += &bars(say("IC by horizon"), &horizons.collect::<Vec<_>>());
+    if let Some(evaluation) = results.evaluations.get(factor) {
+        charts += &decay(evaluation, language);
+        charts += &groups(results, evaluation, years, language);
     }
     format!(
         "<h2>{}</h2>\n<div class=\"charts\">\n{charts}</div>\n{}",
         escaped(&study.factors[factor]),
         months(results, factor, language)
     )
+}
+
+/// Mean coefficients against the returns of single later dates.
+fn decay(evaluation: &Evaluation, language: Language) -> String {
+    let say = |english| word(language, english);
+    let points = |value: fn(&Lag) -> f64| {
+        evaluation.decay.iter().map(|lag| (lag.lag as f64, value(lag))).collect()
+    };
+    let curves = [
+        Curve::new(say("rank IC"), 0, points(|lag| lag.rank_ic.mean)),
+        Curve::new("IC", 3, points(|lag| lag.ic.mean)),
+        Curve::new("0", 4, points(|_| 0.0)),
+    ];
+    figure(say("IC decay, one-date returns by lag"), say("lag"), &curves)
+}
+
+/// Returns, portfolios and turnover of the groups, at the first horizon.
+fn groups(results: &Results, one: &Evaluation, years: &[f64], language: Language) -> String {
+    let say = |english| word(language, english);
+    let Some(&horizon) = results.study.horizons.first() else { return String::new() };
+    let (groups, stability) = (&one.quantiles, &one.stability[0]);
+    let named = |values: &[f64]| -> Vec<(String, f64)> {
+        values.iter().enumerate().map(|(q, &x)| (format!("{}", q + 1), x)).collect()
+    };
+    let points = |values: &[f64]| years.iter().copied().zip(values.iter().copied()).collect();
+    let all = cumulate(groups, &one.weighted, 0, horizon, results.delay);
+    let mut charts = bars(say("mean return by quantile"), &named(&groups.mean[0]));
+    // As many curves as there are colours, the outer groups among them.
+    let shown = groups.count.min(5);
+    let curves: Vec<Curve> = (0..shown)
+        .map(|i| i * (groups.count - 1) / (shown - 1))
+        .enumerate()
+        .map(|(color, q)| Curve::new(&format!("{}", q + 1), color, points(&all.groups[q])))
+        .collect();
+    charts += &figure(say("cumulative return by quantile"), say("year"), &curves);
+    let pair = |of: fn(&[f64]) -> Vec<f64>| {
+        [
+            Curve::new(say("top less bottom"), 0, points(&of(&all.spread))),
+            Curve::new(say("factor-weighted"), 1, points(&of(&all.weighted))),
+        ]
+    };
+    charts += &figure(say("long-short portfolios"), say("year"), &pair(<[f64]>::to_vec));
+    charts += &figure(say("drawdown"), say("year"), &pair(drawdowns));
+    charts += &bars(say("turnover by quantile"), &named(&stability.mean_turnover));
+    let curve = Curve::new(say("rank autocorrelation"), 2, points(&stability.autocorrelation));
+    charts + &figure(say("rank autocorrelation"), say("year"), &[curve])
+}
+
+/// Returns of all factors at once.
+fn fama_macbeth(results: &Results, language: Language) -> String {
+    let say = |english| word(language, english);
+    let heads = ["factor", "mean", "std", "t", "p", "t Newey–West", "p Newey–West"];
+    let heads = heads.map(|head| format!("<th>{}</th>", say(head))).concat();
+    let mut text = String::new();
+    for all in &results.fama_macbeth {
+        let counts = [
+            ("horizon", all.horizon.to_string()),
+            ("dates", all.dates.to_string()),
+            ("skipped, too few assets", all.few_assets.to_string()),
+            ("skipped, collinear", all.collinear.to_string()),
+            ("mean R²", number(all.mean_r2)),
+        ];
+        let counts = counts.map(|(name, value)| format!("{} {value}", say(name))).join(" · ");
+        let _ = writeln!(
+            text,
+            "<p class=\"note\">{counts}</p>\n<div class=\"table\"><table><tr>{heads}</tr>"
+        );
+        for one in &all.coefficients {
+            let s = &one.summary;
+            let values = [s.mean, s.std, s.t, s.p, s.t_newey_west, s.p_newey_west];
+            let cells = values.map(|x| format!("<td>{}</td>", precise(x))).concat();
+            let name = if one.factor == "constant" { say("constant") } else { &one.factor };
+            let _ = writeln!(text, "<tr><td>{}</td>{cells}</tr>", escaped(name));
+        }
+        text += "</table></div>\n";
+    }
+    text
+}
+
+/// The long-short portfolios of all factors.
+fn long_short(results: &Results, language: Language) -> String {
+    let say = |english| word(language, english);
+    let heads = [
+        "factor",
+        "horizon",
+        "top less bottom",
+        "t Newey–West",
+        "total",
+        "drawdown",
+        "factor-weighted",
+        "t Newey–West",
+        "total",
+        "drawdown",
+        "alpha (year)",
+        "beta",
+        "rank autocorrelation",
+    ];
+    let heads = heads.map(|head| format!("<th>{}</th>", say(head))).concat();
+    let mut text = format!("<div class=\"table\"><table><tr>{heads}</tr>\n");
+    for line in results.long_short() {
+        let values = [
+            line.spread_mean,
+            line.spread_t_newey_west,
+            line.spread_total,
+            line.spread_drawdown,
+            line.weighted_mean,
+            line.weighted_t_newey_west,
+            line.weighted_total,
+            line.weighted_drawdown,
+            line.annual_alpha,
+            line.beta,
+            line.autocorrelation,
+        ];
+        let cells = values.map(|x| format!("<td>{}</td>", precise(x))).concat();
+        let (name, horizon) = (escaped(&line.factor), line.horizon);
+        let _ = writeln!(text, "<tr><td>{name}</td><td>{horizon}</td>{cells}</tr>");
+    }
+    text + "</table></div>\n"
+}
+
+/// A number that may be small, such as a return of one date.
+fn precise(x: f64) -> String {
+    if x.is_nan() { "–".to_string() } else { format!("{x:.5}") }
 }
 
 fn moving_average(series: &[f64]) -> Vec<f64> {
@@ -182,85 +327,6 @@ fn against_normal(series: &[f64]) -> Vec<(f64, f64)> {
     let point =
         |(i, x): (usize, f64)| (normal.inverse_cdf((i as f64 + 0.5) / n), (x - mean) / deviation);
     known.into_iter().enumerate().map(point).collect()
-}
-
-fn cumulative(spread: &[f64], share: f64) -> Vec<f64> {
-    let mut total = 0.0;
-    let step = |x: &f64| {
-        total += if x.is_nan() { 0.0 } else { x / share };
-        total
-    };
-    spread.iter().map(step).collect()
-}
-
-fn drawdown(total: &[f64]) -> Vec<f64> {
-    let mut high = f64::NEG_INFINITY;
-    let below = |x: &f64| {
-        high = high.max(*x);
-        x - high
-    };
-    total.iter().map(below).collect()
-}
-
-/// Bars around zero, each with its name.
-fn bars(caption: &str, values: &[(String, f64)]) -> String {
-    const WIDTH: f64 = 640.0;
-    const HEIGHT: f64 = 260.0;
-    const FOOT: f64 = 26.0;
-    let finite = || values.iter().map(|(_, x)| *x).filter(|x| x.is_finite());
-    let (low, high) = finite().fold((0.0f64, 0.0f64), |(l, h), x| (l.min(x), h.max(x)));
-    if low == high {
-        return String::new();
-    }
-    let y = |x: f64| (high - x) / (high - low) * (HEIGHT - FOOT);
-    let each = WIDTH / values.len() as f64;
-    let mut svg = format!(
-        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n",
-        escaped(caption)
-    );
-    let every = values.len().div_ceil(10);
-    for (i, (name, x)) in values.iter().enumerate() {
-        let left = i as f64 * each;
-        if x.is_finite() {
-            let (top, bottom) = (y(x.max(0.0)), y(x.min(0.0)));
-            let color = if *x < 0.0 { 1 } else { 0 };
-            let _ = writeln!(
-                svg,
-                "<rect x=\"{:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\" \
-                 style=\"fill: var(--c{color})\"><title>{}: {x:.6}</title></rect>",
-                left + each * 0.1,
-                each * 0.8,
-                (bottom - top).max(0.5),
-                escaped(name)
-            );
-        }
-        if i % every == 0 {
-            let (at, base) = (left + each / 2.0, HEIGHT - 8.0);
-            let _ = writeln!(
-                svg,
-                "<text x=\"{at:.1}\" y=\"{base}\" text-anchor=\"middle\">{}</text>",
-                escaped(name)
-            );
-        }
-    }
-    format!(
-        "<figure>\n<figcaption>{}</figcaption>\n{svg}</svg>\n<p class=\"note\">{low:.4} … \
-         {high:.4}</p></figure>\n",
-        escaped(caption)
-    )
-}
-
-/// A cell whose colour says how far a value is from zero; `most` is the strongest.
-fn heat(x: f64, most: f64) -> String {
-    if x.is_nan() {
-        return "<td>–</td>".to_string();
-    }
-    let strength = (x.abs() / most * 60.0).min(60.0);
-    let color = if x < 0.0 { "--c1" } else { "--c0" };
-    format!(
-        "<td style=\"background: color-mix(in srgb, var({color}) {strength:.0}%, transparent)\">\
-         {x:.3}</td>"
-    )
 }
 
 fn months(results: &Results, factor: usize, language: Language) -> String {
@@ -336,12 +402,8 @@ mod tests {
         let series = [0.1, f64::NAN, -0.2, 0.3];
         assert_eq!(moving_average(&series)[1], 0.1);
         assert_eq!(histogram(&series).iter().map(|(_, n)| n).sum::<f64>(), 3.0);
-        assert_eq!(cumulative(&series, 1.0)[1], 0.1);
-        assert_eq!(drawdown(&[1.0, 3.0, 2.0]), [0.0, 0.0, -1.0]);
         let points = against_normal(&series);
         assert!(points.len() == 3 && points[1].0.abs() < 1e-12);
-        assert!(heat(f64::NAN, 1.0).contains('–') && heat(-1.0, 1.0).contains("--c1"));
-        assert_eq!(bars("none", &[("a".into(), 0.0)]), "");
     }
 
     #[test]

@@ -135,6 +135,8 @@ words! {
         Rank,
         /// At the edges of `pandas.qcut`; a date whose edges coincide is dropped.
         Qcut,
+        /// As qlib: the n / count highest and lowest assets, ties in the order of assets.
+        Tails,
     }
     /// What is subtracted from forward returns before quantile means.
     Demean {
@@ -217,6 +219,8 @@ sections! {
         ic: Ic = Ic::default(),
         /// Returns by quantile.
         quantiles: Quantiles = Quantiles::default(),
+        /// Regressions of returns on all factors at once.
+        fama_macbeth: FamaMacbeth = FamaMacbeth::default(),
         /// Factors made of factors.
         composites: Composites = Composites::default(),
         /// Stepwise choice of factors.
@@ -330,7 +334,7 @@ sections! {
         /// Lags of the Newey-West t statistic; horizon - 1 if not set.
         newey_west_lags: Option<usize> = None,
         /// Lags of the decay and of the autocorrelation.
-        decay_lags: usize = 20,
+        decay_lags: usize = 10,
     }
     /// Returns by quantile.
     Quantiles {
@@ -342,6 +346,17 @@ sections! {
         demean: Demean = Demean::Date,
         /// What top minus bottom is divided by.
         spread_divisor: f64 = 1.0,
+    }
+    /// Regressions of Fama and MacBeth.
+    FamaMacbeth {
+        /// Whether to regress.
+        enabled: bool = true,
+        /// The factors that enter; all if empty.
+        factors: Vec<String> = Vec::new(),
+        /// Dates with fewer complete assets are skipped; factors + 2 are needed in any case.
+        minimum_assets: usize = 10,
+        /// Lags of the Newey-West t statistic, horizon - 1 at least.
+        newey_west_lags: Option<usize> = None,
     }
     /// Composites of factors.
     Composites {

@@ -5,7 +5,7 @@
 //!
 //! Fields may be quoted (RFC 4180), but a line end inside quotes is not supported: cuts and blocks
 //! could not tell it from the end of a row. The first line of each file names its columns. Missing
-//! is an empty field or NaN, NA, null, None in any case. Cost: about 40 ns a number.
+//! is an empty field or NaN, NA, null, None in any case.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};

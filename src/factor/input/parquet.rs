@@ -4,7 +4,7 @@
 //!
 //! Columns are read one at a time, so a rank holds one decoded column besides its panel. The bytes
 //! of a column chunk come with one positional read, which threads can do at once on one file, and
-//! are decoded by batches straight to values; a group may be read from some row to another. Cost of a cell: 2 to 4 ns uncompressed, plus the codec's.
+//! are decoded by batches straight to values; a group may be read from some row to another.
 
 use std::fs::File;
 use std::ops::{Range, RangeInclusive};

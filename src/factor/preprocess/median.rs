@@ -13,18 +13,28 @@ pub(crate) struct Bracket {
     reach: f64,
 }
 
-/// The median of finite values, the mean of the two middle ones where there are two.
+/// The median of `of(x)` over finite values, the mean of the two middle ones where there are two.
+/// `of` is computed on the way, so that what it makes needs no pass of its own.
 ///
 /// # Panics
 /// If there are none.
-pub(crate) fn median(values: &[f64], bracket: &mut Bracket, room: &mut Vec<f64>) -> f64 {
+#[inline(always)]
+pub(crate) fn median(
+    values: &[f64],
+    of: impl Fn(f64) -> f64,
+    bracket: &mut Bracket,
+    room: &mut Vec<f64>,
+) -> f64 {
     let n = values.len();
     assert!(n > 0, "the median of nothing");
     let (low, high) = (bracket.centre - bracket.reach, bracket.centre + bracket.reach);
-    room.clear();
-    room.resize(n, 0.0);
+    if room.len() < n {
+        room.resize(n, 0.0);
+    }
+    let room = &mut room[..n];
     let (mut below, mut inside) = (0, 0);
     for &x in values {
+        let x = of(x);
         // Written always and kept if inside: a branch here would be a coin toss.
         room[inside] = x;
         inside += usize::from(x >= low && x <= high);
@@ -39,11 +49,20 @@ pub(crate) fn median(values: &[f64], bracket: &mut Bracket, room: &mut Vec<f64>)
         bracket.reach *= if inside < n / 30 { 1.5 } else { 1.0 };
         return middle;
     }
-    room.copy_from_slice(values);
-    let middle = middle_of(room, first, second);
+    for (made, &x) in room.iter_mut().zip(values) {
+        *made = of(x);
+    }
+    search(room, bracket)
+}
+
+/// The median of all values, and a new bracket around it.
+#[cold]
+fn search(values: &mut [f64], bracket: &mut Bracket) -> f64 {
+    let (first, second) = ((values.len() - 1) / 2, values.len() / 2);
+    let middle = middle_of(values, first, second);
     // What is below the median has been moved before it.
     let near = first - first / 16;
-    let edge = *room[..=first].select_nth_unstable_by(near, f64::total_cmp).1;
+    let edge = *values[..=first].select_nth_unstable_by(near, f64::total_cmp).1;
     *bracket = Bracket { centre: middle, reach: middle - edge };
     middle
 }

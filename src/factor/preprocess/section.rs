@@ -21,6 +21,7 @@ pub struct Section {
     mean_weight: Vec<f64>,
     room: Room,
     order: Vec<u32>,
+    row: Vec<f64>,
 }
 
 impl Section {
@@ -48,6 +49,11 @@ impl Section {
     /// Loads the values that are there, and fills gaps.
     pub fn load(&mut self, day: &Day, row: &[f64], industries: bool) {
         let n = day.order.len();
+        // The row is read in the order of industries, which no prefetcher foresees: one pass in
+        // its own order brings it near first.
+        self.row.clear();
+        self.row.extend_from_slice(row);
+        let row = &self.row[..];
         self.values.resize(n, 0.0);
         self.places.resize(n, 0);
         self.ends.clear();
@@ -63,11 +69,12 @@ impl Section {
             };
             let first = kept;
             if mean.is_nan() {
-                for p in places {
+                let (values, kept_places) = (&mut self.values[..n], &mut self.places[..n]);
+                for (p, &asset) in (places.start as u32..).zip(&day.order[places]) {
                     // Written always and kept if it is a number, without a branch.
-                    let x = row[day.order[p] as usize];
-                    self.values[kept] = x + 0.0;
-                    self.places[kept] = p as u32;
+                    let x = row[asset as usize];
+                    values[kept] = x + 0.0;
+                    kept_places[kept] = p;
                     kept += usize::from(x.is_finite());
                 }
             } else {

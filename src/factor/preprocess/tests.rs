@@ -199,7 +199,12 @@ fn medians_are_exact_whatever_the_bracket() {
         let mut sorted = values.clone();
         sorted.sort_by(f64::total_cmp);
         let expected = (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0;
-        assert_eq!(median(&values, &mut bracket, &mut room), expected, "{values:?}");
+        assert_eq!(median(&values, |x| x, &mut bracket, &mut room), expected, "{values:?}");
+        let mirrored = median(&values, |x| 1.0 - x, &mut Bracket::default(), &mut room);
+        let mut sorted: Vec<f64> = values.iter().map(|x| 1.0 - x).collect();
+        sorted.sort_by(f64::total_cmp);
+        let n = sorted.len();
+        assert_eq!(mirrored, (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0, "{values:?}");
     }
 }
 

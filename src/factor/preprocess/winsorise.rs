@@ -23,7 +23,6 @@ pub struct Brackets {
 /// The room that bounds need.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Room {
-    deviations: Vec<f64>,
     chosen: Vec<f64>,
 }
 
@@ -38,10 +37,20 @@ pub(super) fn bounds(
     match options.method {
         WinsoriseMethod::None => None,
         WinsoriseMethod::Mad => {
-            let middle = median(values, &mut brackets.median, &mut room.chosen);
-            room.deviations.clear();
-            room.deviations.extend(values.iter().map(|x| (x - middle).abs()));
-            let mad = median(&room.deviations, &mut brackets.deviation, &mut room.chosen);
+            let middle = median(
+                values,
+                #[inline(always)]
+                |x| x,
+                &mut brackets.median,
+                &mut room.chosen,
+            );
+            let mad = median(
+                values,
+                #[inline(always)]
+                |x| (x - middle).abs(),
+                &mut brackets.deviation,
+                &mut room.chosen,
+            );
             let reach = options.n * options.scale * mad;
             let keep = mad == 0.0 && options.zero_mad == ZeroMad::Keep;
             (!keep).then_some((middle - reach, middle + reach))

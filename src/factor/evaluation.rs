@@ -1,0 +1,165 @@
+//! What a study says about processed factors besides their coefficients: groups, factor-weighted
+//! portfolios, stability, decay, and the regressions of Fama and MacBeth.
+//!
+//! If an asset counts only with the returns of all horizons, as in alphalens, it is left out before
+//! groups are cut. What has no group has no weight and no rank either.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::config::{Config, Missing};
+use super::cumulative::{cumulate, maximum_drawdown};
+use super::decay::{self, Lag};
+use super::fama_macbeth::{self, FamaMacbeth};
+use super::panel::{Factor, Panel};
+use super::past::Past;
+use super::quantiles::{self, Quantiles};
+use super::returns::Forward;
+use super::stability::{self, Stability};
+use super::weighted::{self, Weighted};
+use crate::communicator::Communicator;
+use crate::error::Result;
+
+/// What is known of one factor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Returns by group.
+    pub quantiles: Quantiles,
+    /// Turnover and autocorrelation over each horizon.
+    pub stability: Vec<Stability>,
+    /// The factor-weighted portfolio of each horizon.
+    pub weighted: Vec<Weighted>,
+    /// Coefficients by lag.
+    pub decay: Vec<Lag>,
+}
+
+/// Evaluates the processed factors of a panel one by one. Collective.
+pub fn run(
+    comm: &Communicator,
+    past: &mut Past,
+    panel: &Panel,
+    forward: &Forward,
+    config: &Config,
+) -> Result<Vec<Evaluation>> {
+    let decays = decay::run(comm, past, panel, &panel.factors, &config.returns, &config.ic)?;
+    let with_decay = panel.factors.iter().zip(decays);
+    with_decay
+        .map(|(factor, decay)| evaluate(comm, past, panel, factor, forward, config, decay))
+        .collect()
+}
+
+fn evaluate(
+    comm: &Communicator,
+    past: &mut Past,
+    panel: &Panel,
+    factor: &Factor,
+    forward: &Forward,
+    config: &Config,
+    decay: Vec<Lag>,
+) -> Result<Evaluation> {
+    let mut values = factor.values.clone();
+    if config.returns.missing == Missing::AllHorizons {
+        leave_out(&mut values, forward.values.first().map_or(&[], |returns| &returns[..]));
+    }
+    let options = &config.quantiles;
+    let groups = quantiles::cut(panel.assets.len(), &values, options);
+    leave_out(&mut values, &groups);
+    let periods = &forward.horizons;
+    let (demean, days) = (options.demean, config.portfolio.days_per_year);
+    Ok(Evaluation {
+        quantiles: quantiles::run(comm, past, panel, &groups, forward, options)?,
+        stability: stability::run(comm, past, panel, &values, &groups, options.count, periods)?,
+        weighted: weighted::run(comm, past, panel, &values, forward, demean, days)?,
+        decay,
+    })
+}
+
+/// Values become missing where `without` is.
+fn leave_out(values: &mut [f64], without: &[f64]) {
+    let pairs = values.iter_mut().zip(without);
+    pairs.filter(|pair| pair.1.is_nan()).for_each(|(x, _)| *x = f64::NAN);
+}
+
+/// The regressions that a configuration asks for, on the factors of these numbers. Collective.
+pub fn regressions(
+    comm: &Communicator,
+    past: &mut Past,
+    panel: &Panel,
+    chosen: &[usize],
+    forward: &Forward,
+    config: &Config,
+) -> Result<Vec<FamaMacbeth>> {
+    if !config.fama_macbeth.enabled {
+        return Ok(Vec::new());
+    }
+    fama_macbeth::run(comm, past, panel, chosen, forward, &config.fama_macbeth)
+}
+
+/// What two long-short portfolios of a factor earned over one horizon; field names are JSON keys.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LongShort {
+    /// The factor.
+    pub factor: String,
+    /// Dates ahead.
+    pub horizon: usize,
+    /// Mean return of the highest less the lowest group.
+    pub spread_mean: f64,
+    /// Its t statistic.
+    pub spread_t: f64,
+    /// The t statistic that allows for overlapping returns.
+    pub spread_t_newey_west: f64,
+    /// What the spread earned in all, in overlapping parts.
+    pub spread_total: f64,
+    /// Its largest loss from a high.
+    pub spread_drawdown: f64,
+    /// Mean return of the factor-weighted portfolio.
+    pub weighted_mean: f64,
+    /// Its t statistic.
+    pub weighted_t: f64,
+    /// The t statistic that allows for overlapping returns.
+    pub weighted_t_newey_west: f64,
+    /// What it earned in all, in overlapping parts.
+    pub weighted_total: f64,
+    /// Its largest loss from a high.
+    pub weighted_drawdown: f64,
+    /// Its return in a year that the mean of all assets does not explain.
+    pub annual_alpha: f64,
+    /// Its slope on the mean of all assets.
+    pub beta: f64,
+    /// Mean autocorrelation of the factor's ranks over the horizon.
+    pub autocorrelation: f64,
+}
+
+/// A line for each factor and horizon.
+pub fn long_short(
+    evaluations: &[Evaluation],
+    factors: &[String],
+    horizons: &[usize],
+    delay: usize,
+) -> Vec<LongShort> {
+    let line = |i: usize| {
+        let (k, h) = (i / horizons.len(), i % horizons.len());
+        let (one, horizon) = (&evaluations[k], horizons[h]);
+        let all = cumulate(&one.quantiles, &one.weighted, h, horizon, delay);
+        let total = |values: &[f64]| values.last().map_or(f64::NAN, |value| value - 1.0);
+        let (spread, weighted) = (&one.quantiles.spread_summary[h], &one.weighted[h]);
+        LongShort {
+            factor: factors[k].clone(),
+            horizon,
+            spread_mean: spread.mean,
+            spread_t: spread.t,
+            spread_t_newey_west: spread.t_newey_west,
+            spread_total: total(&all.spread),
+            spread_drawdown: maximum_drawdown(&all.spread),
+            weighted_mean: weighted.summary.mean,
+            weighted_t: weighted.summary.t,
+            weighted_t_newey_west: weighted.summary.t_newey_west,
+            weighted_total: total(&all.weighted),
+            weighted_drawdown: maximum_drawdown(&all.weighted),
+            annual_alpha: weighted.annual_alpha,
+            beta: weighted.beta,
+            autocorrelation: one.stability[h].mean_autocorrelation,
+        }
+    };
+    (0..evaluations.len() * horizons.len()).into_par_iter().map(line).collect()
+}
