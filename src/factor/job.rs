@@ -258,8 +258,7 @@ fn study_block(
     let named = numbers(&study.factors, &config.fama_macbeth.factors, "fama_macbeth.factors");
     let chosen = comm.agree(named)?;
     let forward = &study.forward;
-    let fama_macbeth =
-        evaluation::regressions(comm, past, &panel, &chosen, forward, config)?;
+    let fama_macbeth = evaluation::regressions(comm, past, &panel, &chosen, forward, config)?;
     let correlations = correlation::run(comm, past, &panel, &panel.factors)?;
     let screening = screen(comm, config, &study, &correlations)?;
     let made = comm.agree(composites(config, &study, &panel))?;

@@ -51,7 +51,10 @@ fn text(results: &Results) -> String {
     format!(
         "{studies:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
         results.fama_macbeth,
-        results.evaluations, results.correlations, results.screening, results.portfolios
+        results.evaluations,
+        results.correlations,
+        results.screening,
+        results.portfolios
     )
 }
 

@@ -84,13 +84,16 @@ pub fn daily(
         None => (&panel.price, &panel.edges.price_after),
     };
     let most = panel.dates.len() + known.len() / n.max(1);
-    let (later, delay) = (later.min(most), options.delay.min(most));
+    let (reach, delay) = (later.min(most), options.delay.min(most));
     let beyond = Beyond { before: &[], after: known };
-    let prices = rows_around(comm, panel, price, (0, delay + later + 1), beyond)?;
+    let prices = rows_around(comm, panel, price, (0, delay + reach + 1), beyond)?;
     let from = prices.get(delay * n..).unwrap_or(&[]);
     let pairs = from.iter().zip(from.get(n..).unwrap_or(&[]));
     let number = |r: f64| if r.is_finite() { r } else { f64::NAN };
-    Ok(pairs.map(|(from, to)| number(to / from - 1.0)).collect())
+    let mut returns: Vec<f64> = pairs.map(|(from, to)| number(to / from - 1.0)).collect();
+    let own = panel.own_dates().len();
+    returns.resize(if own == 0 { 0 } else { (own + later) * n }, f64::NAN);
+    Ok(returns)
 }
 
 /// Prices where a missing one is the last known one.
