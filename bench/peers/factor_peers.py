@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Factor studies side by side with numpy/scipy, polars and alphalens-reloaded, from one Parquet file.
+"""Factor studies side by side with numpy, polars and alphalens-reloaded, from one Parquet file.
 
 Makes a panel with `rankwise factor generate` (30 industries, gaps, ties, late listings) and runs
 MAD (3 x 1.4826) -> industry + log-cap neutralise -> z -> rank IC at horizons 1, 5 and 20 -> summary

@@ -29,7 +29,7 @@ pub struct Cut {
 pub struct Reach {
     /// Before: the longest window.
     pub before: usize,
-    /// After: the delay, and the longest horizon or lag of the decay.
+    /// After: the delay and the longest horizon or lag.
     pub after: usize,
 }
 
@@ -38,6 +38,7 @@ impl Reach {
     pub fn of(config: &Config) -> Reach {
         let windows = config.factors.technical.iter().map(|technical| technical.window);
         let horizon = config.returns.horizons.iter().max().copied().unwrap_or(0);
+        // Decay looks at the returns of one date that begin up to so many dates later.
         let ahead = horizon.max(config.ic.decay_lags + 1);
         Reach { before: windows.max().unwrap_or(0), after: config.returns.delay + ahead }
     }
@@ -119,6 +120,7 @@ mod tests {
         let mut config = Config::default();
         config.returns.horizons = vec![1, 5];
         let size = [1000, 100, 6];
+        config.ic.decay_lags = 2;
         // 24 columns of 100 assets a date; 15 rows of prices ahead.
         let bytes = |dates: usize| 800 * (24 * dates + 15);
         for ranks in [1, 3] {

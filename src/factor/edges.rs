@@ -3,7 +3,7 @@
 //!
 //! | for | is kept | bytes a rank |
 //! | --- | --- | --- |
-//! | windows of technical factors | the last w rows of prices and volumes before | w × assets × 16 |
+//! | windows of technical factors | the last w rows of prices, volumes before | w × assets × 16 |
 //! | forward returns | delay + largest horizon rows of prices after | rows × assets × 8 |
 //! | the history of the universe | how many prices each asset has had | assets × 4 |
 //! | filled prices | the last known price of each asset | assets × 8 |

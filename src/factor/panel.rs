@@ -97,8 +97,8 @@ pub struct Beyond<'e> {
 /// The rows of `matrix` (own dates × assets) with the `before` rows that precede the own dates and
 /// the `after` rows that follow them, from the ranks that own them, which may be several: row `i`
 /// of the result is date `own_dates().start + i - before`. Rows beyond the ends of the panel are
-/// those of `beyond`, and NaN where it has none. A rank without dates gets nothing. `before` and `after` are the same on all ranks.
-/// Collective.
+/// those of `beyond`, and NaN where it has none. A rank without dates gets nothing. `before` and
+/// `after` are the same on all ranks. Collective.
 pub fn rows_around(
     comm: &Communicator,
     panel: &Panel,

@@ -1,8 +1,8 @@
 //! Where time-series factors are computed: on date shards with halos, or on asset shards.
 //!
-//! A window of w dates needs w earlier rows. Either each rank gets them for its own dates (halo), or
-//! the panel is turned round, so that a rank has all dates of its own assets, and the factors that
-//! were computed there are turned back. What crosses ranks, for c columns (prices, volumes), K
+//! A window of w dates needs w earlier rows. Either each rank gets them for its own dates (halo),
+//! or the panel is turned round, so that a rank has all dates of its own assets, and the factors
+//! that were computed there are turned back. What crosses ranks, for c columns (prices, volumes), K
 //! factors, T dates and N assets on P ranks:
 //!
 //! ```text
@@ -10,17 +10,19 @@
 //! transpose = 8 · (c + K) · Σ dates of the rank · assets of others = 8 N T (c + K) (P - 1)/P
 //! ```
 //!
-//! So halos move less as long as w · P < T · (c + K) / c: always on few ranks, but not for windows of
-//! a year on hundreds of them, where each halo comes from many ranks. The smaller sum is chosen; both
-//! give the same bits, since a value is computed by one rank from the same numbers in the same order.
+//! So halos move less as long as w · P < T · (c + K) / c: always on few ranks, but not for windows
+//! of a year on hundreds of them, where each halo comes from many ranks. The smaller sum is chosen;
+//! both give the same bits, since a value is computed by one rank from the same numbers in the same
+//! order.
 //!
 //! Cross-sections (fill, means of industries, neutralisation, ranks, correlations) always stay with
 //! the owner of the date, and no sum of floating-point numbers crosses ranks. Assets could stay
-//! sharded there too: normal equations are 3 G + 3 numbers a date and factor (n, Σx, Σl by industry;
-//! Σxx, Σxl, Σll), 744 bytes for G = 30 industries against 8 N for a cross-section. But medians,
-//! quantiles and ranks would need histograms, 2 rounds of 2,048 counters = 16 kB a date and factor,
-//! which is a cross-section of 2,000 assets; and date shards move none of both. They are possible
-//! whenever one cross-section fits on a rank, and a million assets of 50 factors are 400 MB.
+//! sharded there too: normal equations are 3 G + 3 numbers a date and factor (n, Σx, Σl by
+//! industry; Σxx, Σxl, Σll), 744 bytes for G = 30 industries against 8 N for a cross-section. But
+//! medians, quantiles and ranks would need histograms, 2 rounds of 2,048 counters = 16 kB a date
+//! and factor, which is a cross-section of 2,000 assets; and date shards move none of both. They
+//! are possible whenever one cross-section fits on a rank, and a million assets of 50 factors are
+//! 400 MB.
 
 use serde::Serialize;
 

@@ -45,7 +45,8 @@ pub fn run(
     periods: &[usize],
 ) -> Result<Vec<Stability>> {
     let (own, n) = (panel.own_dates().len(), panel.assets.len());
-    let reach = periods.iter().max().copied().unwrap_or(0);
+    // Rows before the panel are missing anyway.
+    let reach = periods.iter().max().map_or(0, |&most| most.min(past.dates(panel).len()));
     let ranks: Vec<f64> = (0..own)
         .into_par_iter()
         .flat_map_iter(|date| doubled_ranks(&factor[date * n..(date + 1) * n]))

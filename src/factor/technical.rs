@@ -23,9 +23,9 @@
 //!
 //! The earlier rows of a shard come from its neighbours (`rows_around`), w rows of assets × 8
 //! bytes; or the panel is turned round, so that ranks hold all dates of their assets, if that moves
-//! fewer bytes (`shards` has the formula of both). Every value is summed from the oldest date to the latest over its own window, so it has
-//! the same bits on any number of ranks. Cost: window × cells additions, over rows of assets, so
-//! that they run in SIMD.
+//! fewer bytes (`shards` has the formula of both). Every value is summed from the oldest date to
+//! the latest over its own window, so it has the same bits on any number of ranks. Cost: window ×
+//! cells additions, over rows of assets, so that they run in SIMD.
 
 use rayon::prelude::*;
 

@@ -4,9 +4,9 @@
 //! a time, and keeps what is distinct: all dates and assets, the last industry of each asset, which
 //! decides their order, and the first and last date of each group. Then a block looks at the groups
 //! that touch its dates, and decodes the rows from the first to the last one of its dates, shared
-//! among the ranks; pages before them are skipped. So of a table that is sorted by date every number
-//! is decoded once; of an unsorted one, nearly all of them for every block. Dates come from the rows,
-//! not from the statistics of the file, which may be missing.
+//! among the ranks; pages before them are skipped. So of a table that is sorted by date every
+//! number is decoded once; of an unsorted one, nearly all of them for every block. Dates come from
+//! the rows, not from the statistics of the file, which may be missing.
 //!
 //! Memory: the block, and the bytes of one column chunk, packed, for each thread.
 

@@ -128,13 +128,13 @@ impl Share {
         ranks: usize,
     ) -> Share {
         let groups: Vec<Group> = groups.map(|group| self.groups[group]).collect();
-        let own = shares(&groups, ranks).range(rank);
-        Share {
-            files: self.files.clone(),
-            footers: self.footers.clone(),
-            groups: groups[own].to_vec(),
-            infinite: self.infinite,
-        }
+        self.with(groups[shares(&groups, ranks).range(rank)].to_vec())
+    }
+
+    /// The same files with other groups.
+    fn with(&self, groups: Vec<Group>) -> Share {
+        let (files, footers) = (self.files.clone(), self.footers.clone());
+        Share { files, footers, groups, infinite: self.infinite }
     }
 
     /// The share of `rank` in the rows of some groups of this share (counted in it) between the
@@ -147,15 +147,9 @@ impl Share {
         rank: usize,
         ranks: usize,
     ) -> Result<Share> {
-        let with = |groups: Vec<Group>| Share {
-            files: self.files.clone(),
-            footers: self.footers.clone(),
-            groups,
-            infinite: self.infinite,
-        };
         let mut narrow = Vec::new();
         for group in groups.map(|group| self.groups[group]) {
-            let found = with(vec![group]).dates(name)?;
+            let found = self.with(vec![group]).dates(name)?;
             let wanted = |date: &i32| dates.contains(date);
             if let Some(first) = found.iter().position(wanted) {
                 let end = found.iter().rposition(wanted).map_or(first, |last| last + 1);
@@ -173,7 +167,7 @@ impl Share {
                 parts.push(group.narrow(part));
             }
         }
-        Ok(with(parts))
+        Ok(self.with(parts))
     }
 
     /// Which row groups of this share each rank would read.
