@@ -341,12 +341,14 @@ impl Reads {
         let schemes = [Scheme::OneD, Scheme::Needed].into_iter().chain(grids.map(Scheme::Grid));
         schemes.map(|scheme| (scheme, self.candidate(scheme, topology, sizes, network))).collect()
     }
+}
 
-    /// The fewest, the mean and the most edges of a rank.
-    pub(super) fn balance(&self) -> (u64, f64, u64) {
-        let (least, most) = (self.edges.iter().min(), self.edges.iter().max());
-        let mean = self.edges.iter().sum::<u64>() as f64 / self.ranks() as f64;
-        (least.copied().unwrap_or(0), mean, most.copied().unwrap_or(0))
+impl PartitionReport {
+    /// Notes how many edges each rank has.
+    pub(super) fn balance(&mut self, edges: &[u64]) {
+        self.edges_min = edges.iter().copied().min().unwrap_or(0);
+        self.edges_max = edges.iter().copied().max().unwrap_or(0);
+        self.edges_mean = edges.iter().sum::<u64>() as f64 / edges.len().max(1) as f64;
     }
 }
 
@@ -436,9 +438,10 @@ fn report(
     reason: String,
     choices: Vec<Candidate>,
 ) -> PartitionReport {
-    let (edges_min, edges_mean, edges_max) = reads.balance();
-    let chosen = scheme.to_string();
-    PartitionReport { chosen, reason, edges_min, edges_mean, edges_max, choices }
+    let mut report =
+        PartitionReport { chosen: scheme.to_string(), reason, choices, ..Default::default() };
+    report.balance(&reads.edges);
+    report
 }
 
 #[cfg(test)]

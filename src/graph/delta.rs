@@ -16,9 +16,9 @@
 //! ‖x' − x*‖ ≤ α/(1 − α) · (residual + h)
 //! ```
 //! where x', x and h are those of one step: h at its start. It is the bound of an exact run with h
-//! added to its residual. So iteration stops when
-//! `residual + h`, and not the residual alone, is below the limit: what a run without `--delta`
-//! promises holds here too. At most the fraction of the limit is used up by h.
+//! added to its residual. So iteration stops when `residual + h`, and not the residual alone, is
+//! below the limit: what a run without `--delta` promises holds here too. At most the fraction of
+//! the limit is used up by h.
 //!
 //! Dangling nodes have no readers and are not part of h. Cost: 8 bytes a node and a pass over them.
 

@@ -37,11 +37,15 @@ impl<P: Precision> Exchange<P> {
     ) -> Result<Self> {
         let sizes = grid::sizes::<P>(graph.sharding.n());
         let (asked, exact) = (options.partition, options.delta.is_none());
-        let Decision { scheme, columns, report } = cost::decide(comm, graph, asked, sizes, exact)?;
+        let Decision { scheme, columns, mut report } =
+            cost::decide(comm, graph, asked, sizes, exact)?;
         let tile = match (scheme, &columns) {
             (Scheme::Grid(shape), Some(cuts)) => Some(Tile::new(comm, graph, shape, cuts)?),
             _ => None,
         };
+        if let Some(tile) = &tile {
+            report.balance(&comm.all_gather_vec(&[tile.edges])?.0);
+        }
         let own_reads;
         let reads = match &tile {
             _ if scheme == Scheme::OneD => None,

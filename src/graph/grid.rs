@@ -79,6 +79,8 @@ pub(super) struct Tile<P: Precision> {
     incoming: Vec<P::Sum>,
     /// The sources of the tile, ascending.
     pub(super) reads: Vec<u32>,
+    /// How many edges it has.
+    pub(super) edges: u64,
 }
 
 /// The loops over the edges of a tile.
@@ -120,7 +122,8 @@ impl<P: Precision> Tile<P> {
         moved.sources.iter().for_each(|&source| read[source as usize] = true);
         let reads = (0..n as u32).filter(|&source| read[source as usize]).collect();
         let sums = vec![P::Sum::default(); owners.n()];
-        Ok(Tile { row, kernel, chunks, owners, stages, sums, incoming: Vec::new(), reads })
+        let (edges, incoming) = (moved.sources.len() as u64, Vec::new());
+        Ok(Tile { row, kernel, chunks, owners, stages, sums, incoming, reads, edges })
     }
 
     /// Bytes of sums that this rank receives in a step: from ranks, and from ranks of other nodes.

@@ -13,9 +13,10 @@
 //! # Distribution
 //! The owner of a node adds up its in-edges for its authority and its out-edges for its hub: two
 //! gathers an edge and two all-gathers a step, of all values or of those that are read (`scheme`;
-//! one dimension only, since every node's edges are summed both ways). A row is summed in its canonical order by one rank,
-//! maxima know no order, and sums over nodes are exact sums of blocks: the same bits on any number
-//! of ranks and threads. Memory: the edges twice, 8 to 24 bytes an edge, and 48 bytes a node.
+//! one dimension only, since every node's edges are summed both ways). A row is summed in its
+//! canonical order by one rank, maxima know no order, and sums over nodes are exact sums of blocks:
+//! the same bits on any number of ranks and threads. Memory: the edges twice, 8 to 24 bytes an
+//! edge, and 48 bytes a node.
 
 use std::path::PathBuf;
 use std::time::Instant;

@@ -172,6 +172,7 @@ fn split(graph: &Whole, ranks: usize, parts: &Parts<'_>) -> PartitionInfo {
     let lengths = graph.offsets.windows(2).map(|row| (row[1] - row[0]) as u32);
     let sharding = balance(lengths, ranks);
     let (mut most_edges, mut most_nodes, mut needed) = (0, 0, 0);
+    let mut least_edges = u64::MAX;
     let mut reads = Reads::new(&sharding);
     // The last rank that needed each node; ranks count from 1 here.
     let mut wanted_by = vec![0u32; n];
@@ -179,6 +180,7 @@ fn split(graph: &Whole, ranks: usize, parts: &Parts<'_>) -> PartitionInfo {
         let own = sharding.range(rank);
         let edges = graph.offsets[own.start]..graph.offsets[own.end];
         most_edges = most_edges.max(edges.end - edges.start);
+        least_edges = least_edges.min(edges.end - edges.start);
         most_nodes = most_nodes.max(own.len() as u64);
         let sources = &graph.sources[edges.start as usize..edges.end as usize];
         reads.push(sources);
@@ -190,7 +192,7 @@ fn split(graph: &Whole, ranks: usize, parts: &Parts<'_>) -> PartitionInfo {
             }
         }
     }
-    let (least_edges, mean, _) = reads.balance();
+    let mean = graph.edges() as f64 / ranks as f64;
     let a_node = ranks.div_ceil(parts.nodes.unwrap_or(ranks).clamp(1, ranks));
     let (scheme, reason, choices) = choose(&reads, ranks, a_node, n, parts.table);
     PartitionInfo {
