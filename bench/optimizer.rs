@@ -8,8 +8,8 @@
 //!
 //! Prints a line for each way to store and to step: nanoseconds a parameter of the slowest rank,
 //! the bytes a parameter that the module of `optimizer::distributed` states, the bandwidth that
-//! makes, and the bandwidth of the plain loop beside it: every rank at once, reading and writing the
-//! same number of arrays of its own. `bench/peers/ddp.py` measures PyTorch at the same size in the
+//! makes, and the bandwidth of the plain loop beside it: every rank at once, over arrays of its
+//! own. `bench/peers/ddp.py` measures PyTorch at the same size in the
 //! same session.
 
 #![allow(clippy::print_stdout)] // the result is a table

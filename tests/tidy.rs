@@ -196,7 +196,7 @@ const PLANTED: [(&str, &str, &str); 30] = [
         "//! x\nuse crate::{error::E,\ntransport::T};",
         "`transport`, which lies above",
     ),
-    ("src/transport/threads.rs", "//! x\ncrate::reduce::f();", "`reduce`, which lies above"),
+    ("src/plan/ring.rs", "//! x\ncrate::transport::f();", "`transport`, which lies above"),
     ("src/train/step.rs", "//! x\ncrate::graph::f();", "`graph`, an application beside it"),
     ("src/train/step.rs", "//! x\ncrate::optimizer::f();", ""),
     ("src/optimizer/a.rs", "//! x\ncrate::train::f();", "`train`, an application beside it"),
