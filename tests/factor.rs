@@ -212,3 +212,16 @@ fn wrong_input_ends_with_code_2_and_one_line() {
     assert!(!nested.output().unwrap().status.success());
     assert!(!here.path().join("deep").exists());
 }
+
+#[test]
+fn coefficients_alone_make_a_page_and_tables_too() {
+    let bare = "[ic]\npearson = false\ncorrelations = false\n[quantiles]\nenabled = false\n\
+                [fama_macbeth]\nenabled = false\n[portfolio]\nenabled = false\n";
+    let (whole, part) = (folder("[portfolio]\nenabled = false\n"), folder(bare));
+    let (more, _) = results(factor(2, PANEL, whole.path(), &[]), whole.path());
+    let (less, tables) = results(factor(2, PANEL, part.path(), &[]), part.path());
+    let mean = |document: &Value| document["summary"][0]["rank_ic_mean"].clone();
+    assert_eq!(mean(&less), mean(&more));
+    assert!(less["summary"][0]["ic_mean"].is_null() && !more["summary"][0]["ic_mean"].is_null());
+    assert!(tables["ic.csv"].lines().count() > 70 && tables["tear_sheet.html"].contains("</html>"));
+}

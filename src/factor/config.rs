@@ -60,6 +60,19 @@ impl Config {
         }
     }
 
+    /// Whether anything is made of the processed factors but their coefficients.
+    pub fn uses_processed_factors(&self) -> bool {
+        let made = [
+            self.quantiles.enabled,
+            self.fama_macbeth.enabled,
+            self.screening.enabled,
+            self.portfolio.enabled,
+            self.ic.correlations,
+            !self.composites.weights.is_empty(),
+        ];
+        made.contains(&true)
+    }
+
     /// The options of a tool.
     pub fn preset(preset: Preset) -> Result<Config> {
         let mut table = preset_table(preset)?;

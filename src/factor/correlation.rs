@@ -15,8 +15,8 @@ use crate::error::Result;
 use crate::reduce::exact::{ExactSum, LIMBS};
 use crate::reduce::simd::vectorised;
 
-/// Mean correlations of factors.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Mean correlations of factors; none by default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Correlations {
     /// The names of the factors.
     pub factors: Vec<String>,

@@ -33,7 +33,7 @@ pub struct Evaluation {
     pub decay: Vec<Lag>,
 }
 
-/// Evaluates the processed factors of a panel one by one. Collective.
+/// Evaluates the processed factors of a panel one by one, if groups are asked for. Collective.
 pub fn run(
     comm: &Communicator,
     past: &mut Past,
@@ -41,6 +41,9 @@ pub fn run(
     forward: &Forward,
     config: &Config,
 ) -> Result<Vec<Evaluation>> {
+    if !config.quantiles.enabled {
+        return Ok(Vec::new());
+    }
     let decays = decay::run(comm, past, panel, &panel.factors, &config.returns, &config.ic)?;
     let with_decay = panel.factors.iter().zip(decays);
     with_decay

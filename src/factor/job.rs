@@ -259,7 +259,10 @@ fn study_block(
     let chosen = comm.agree(named)?;
     let forward = &study.forward;
     let fama_macbeth = evaluation::regressions(comm, past, &panel, &chosen, forward, config)?;
-    let correlations = correlation::run(comm, past, &panel, &panel.factors)?;
+    let correlations = match config.ic.correlations || config.screening.enabled {
+        true => correlation::run(comm, past, &panel, &panel.factors)?,
+        false => Correlations::default(),
+    };
     let screening = screen(comm, config, &study, &correlations)?;
     let made = comm.agree(composites(config, &study, &panel))?;
     let many = panel.factors.len();
@@ -362,6 +365,9 @@ fn screen(
 /// The composites that the configuration asks for.
 pub(super) fn composites(config: &Config, study: &Study, panel: &Panel) -> Result<Vec<Factor>> {
     let options = &config.composites;
+    if options.weights.is_empty() {
+        return Ok(Vec::new());
+    }
     let chosen = numbers(&study.factors, &options.factors, "composites.factors")?;
     let at = horizon(study, options.horizon);
     let rank = options.correlation == Correlation::Rank;

@@ -87,6 +87,25 @@ fn blocks_change_no_bit_on_any_number_of_ranks() {
 }
 
 #[test]
+fn what_is_not_asked_for_is_not_made_and_changes_nothing() {
+    let bare = "[ic]\npearson = false\ncorrelations = false\n[quantiles]\nenabled = false\n\
+                [fama_macbeth]\nenabled = false\n[portfolio]\nenabled = false\n";
+    let parse = |text: &str| Config::parse(text, Path::new("test.toml")).unwrap();
+    let run_with = |config: &Config| {
+        let all = launch::threads(2, |comm| run(comm, SOURCE, config, &Cut::default())).unwrap();
+        all.into_iter().next().unwrap()
+    };
+    let (found, whole) = (run_with(&parse(bare)), run_with(&parse("")));
+    let ranks = |results: &Results| -> Vec<u64> {
+        results.study.rank_ic.iter().map(|x| x.to_bits()).collect()
+    };
+    assert_eq!(ranks(&found), ranks(&whole));
+    assert!(found.study.ic.iter().all(|x| x.is_nan()) && found.long_short().is_empty());
+    assert!(found.fama_macbeth.is_empty() && found.portfolios.is_empty());
+    assert!(found.correlations.factors.is_empty() && !whole.correlations.factors.is_empty());
+}
+
+#[test]
 fn blocks_of_files_are_those_of_the_panel() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();

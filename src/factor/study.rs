@@ -62,7 +62,8 @@ impl From<&Config> for StudyOptions {
             preprocess: Preprocess::from(config),
             returns: config.returns.clone(),
             ic: config.ic.clone(),
-            ..StudyOptions::default()
+            pearson: config.ic.pearson,
+            keep: config.uses_processed_factors(),
         }
     }
 }

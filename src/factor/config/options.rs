@@ -327,6 +327,10 @@ sections! {
     }
     /// Information coefficients.
     Ic {
+        /// Whether Pearson coefficients are wanted besides those of ranks.
+        pearson: bool = true,
+        /// Whether factors are correlated with each other; screening does it in any case.
+        correlations: bool = true,
         /// Fewer pairs give no coefficient.
         minimum_pairs: usize = 3,
         /// Degrees of freedom lost by the standard deviation over dates.
@@ -338,6 +342,8 @@ sections! {
     }
     /// Returns by quantile.
     Quantiles {
+        /// Whether groups are made, and with them the factor-weighted portfolio, turnover and decay.
+        enabled: bool = true,
         /// How many.
         count: usize = 5,
         /// How they are cut.
