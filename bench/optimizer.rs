@@ -2,7 +2,7 @@
 //! memory bandwidth.
 //!
 //! ```text
-//! cargo bench --bench optimizer -- [millions of parameters] [steps] [ranks]
+//! cargo bench --bench optimizer -- [millions of parameters] [steps] [ranks] [words of a way]
 //! mpirun -n 2 --bind-to core target/release/deps/optimizer-… [millions] [steps]
 //! ```
 //!
@@ -27,6 +27,11 @@ use rankwise::optimizer::distributed::{
 };
 use rankwise::optimizer::hyper::Rule;
 use rankwise::optimizer::parameter::{GradientSink, Parameter};
+use rankwise::transport::huge_pages::HugePages;
+
+/// As in the program: large buffers lie in huge pages.
+#[global_allocator]
+static ALLOCATOR: HugePages = HugePages;
 
 /// Parameters are tensors of this many elements, so that buckets become ready one after another.
 const TENSOR: usize = 1 << 20;
@@ -35,11 +40,13 @@ fn main() -> ExitCode {
     let numbers: Vec<usize> = std::env::args().filter_map(|a| a.parse().ok()).collect();
     let at = |place: usize, or: usize| numbers.get(place).copied().unwrap_or(or);
     let (millions, steps, ranks) = (at(0, 50), at(1, 10).max(1), numbers.get(2).copied());
+    let words = std::env::args().skip(1).filter(|a| a.parse::<usize>().is_err());
+    let wanted: Vec<String> = words.filter(|a| !a.starts_with("--")).collect();
     let job = match Job::detect(Some(ranks.unwrap_or(2))) {
         Ok(job) => job,
         Err(error) => return launch::refuse(&error, None, Default::default()),
     };
-    launch::run(&job, |comm| measure(comm, millions * 1_000_000, steps))
+    launch::run(&job, |comm| measure(comm, millions * 1_000_000, steps, &wanted))
 }
 
 /// One way to store and to step.
@@ -74,16 +81,19 @@ const WAYS: [Way; 7] = {
     ]
 };
 
-fn measure(comm: &Communicator, parameters: usize, steps: usize) -> Result<()> {
+fn measure(comm: &Communicator, parameters: usize, steps: usize, wanted: &[String]) -> Result<()> {
     if comm.rank() == 0 {
         println!("{} M parameters, {} ranks", parameters / 1_000_000, comm.ranks());
         println!("{:<24} {:>9} {:>7} {:>8} {:>8} {:>6}", "way", "ns", "bytes", "GB/s", "plain", "");
     }
-    for way in &WAYS {
+    let asked = |way: &&Way| wanted.iter().all(|word| way.name.contains(word.as_str()));
+    for way in WAYS.iter().filter(asked) {
         let seconds = time_of(comm, way, parameters, steps)?;
         let gradient = if way.narrow_gradients { 2.0 } else { 4.0 };
-        // An owned parameter: its state; and a gradient of each rank, read and then emptied.
-        let owned = way.bytes + 2.0 * gradient * comm.ranks() as f64;
+        // An owned parameter: its state, and a gradient of each rank. Of 16-bit parameters each rank
+        // then widens its copy for the computation: 2 read, 4 written.
+        let wide = if way.precision == Precision::F32 { 0.0 } else { 6.0 };
+        let owned = way.bytes + (gradient + wide) * comm.ranks() as f64;
         let bytes = owned * parameters as f64;
         let plain = plain_bandwidth(comm, parameters / comm.ranks(), owned)?;
         if comm.rank() == 0 {

@@ -81,7 +81,7 @@ def rankwise_round():
         command + [str(MILLIONS), str(STEPS)], capture_output=True, text=True, check=True
     ).stdout
     rows = re.findall(r"^((?:f32|bf16).*?) +([\d.]+) +\d+ +[\d.]+ +[\d.]+ +\d+%$", text, re.M)
-    return {way.strip(): float(ns) * MILLIONS / 1e3 for way, ns in rows}, text
+    return {way.strip(): float(ns) * MILLIONS for way, ns in rows}, text
 
 
 def main():

@@ -25,7 +25,9 @@ pub(super) struct Bucket<T: Element> {
     number: usize,
     /// Who owns which part of it.
     sharding: Sharding,
-    /// Zeroed buffers that are not in use.
+    /// What lies between parameters, which nobody writes.
+    gaps: Vec<Range<usize>>,
+    /// Buffers that are not in use. Between parameters they are zero.
     free: Vec<Storage<T>>,
     /// Where the current micro-batch writes.
     current: Option<Storage<T>>,
@@ -41,7 +43,7 @@ impl<T: Element> Bucket<T> {
     pub(super) fn new(
         c: &Communicator,
         number: usize,
-        sharding: Sharding,
+        (sharding, gaps): (Sharding, Vec<Range<usize>>),
         depth: usize,
         shared: bool,
     ) -> Result<Self> {
@@ -54,7 +56,7 @@ impl<T: Element> Bucket<T> {
             });
         }
         let (stack, current, reducing, reduced) = (Vec::new(), None, None, None);
-        Ok(Bucket { number, sharding, free, current, stack, reducing, reduced })
+        Ok(Bucket { number, sharding, gaps, free, current, stack, reducing, reduced })
     }
 
     /// Where the current micro-batch writes: elements `range` of the bucket.
@@ -76,12 +78,11 @@ impl<T: Element> Bucket<T> {
         while let [.., (left, _), (right, _)] = &self.stack[..]
             && are_halves(n, left, right)
         {
-            let Some((right, mut addend)) = self.stack.pop() else { break };
+            let Some((right, addend)) = self.stack.pop() else { break };
             if let Some((left, sum)) = self.stack.last_mut() {
                 add(sum, &addend);
                 left.end = right.end;
             }
-            addend.fill(T::default());
             self.free.push(addend);
         }
         Ok(())
@@ -183,12 +184,13 @@ impl<T: Element> Bucket<T> {
         }
     }
 
-    /// Empties all buffers for the next step.
+    /// Frees all buffers for the next step. Parameters keep what they have; a reduction may have
+    /// left anything between them, which would count in the norm.
     pub(super) fn clear(&mut self) {
         let sums = self.stack.drain(..).map(|(_, buffer)| buffer);
-        let used = sums.chain(self.reduced.take());
-        self.free.extend(used.map(|mut buffer| {
-            buffer.fill(T::default());
+        let gaps = &self.gaps;
+        self.free.extend(sums.chain(self.reduced.take()).map(|mut buffer| {
+            gaps.iter().for_each(|gap| buffer[gap.clone()].fill(T::default()));
             buffer
         }));
     }

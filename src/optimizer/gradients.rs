@@ -70,6 +70,9 @@ pub struct Gradients {
     missing: Vec<usize>,
     /// Parameters that are ready in the current micro-batch.
     ready: Vec<bool>,
+    /// Parameters that have been asked for in the current micro-batch: what earlier steps left in
+    /// the buffer is gone.
+    begun: Vec<bool>,
     /// Which rank holds which micro-batches of the step.
     held: Sharding,
     /// The next micro-batch of this rank.
@@ -124,8 +127,8 @@ impl Gradients {
         let numbers = 0..layout.buckets.len();
         macro_rules! buckets {
             () => {{
-                let sharding = |number| layout.sharding(number);
-                let make = |n| Bucket::new(communicator, n, sharding(n), depth, shared);
+                let cut = |number| (layout.sharding(number), gaps(layout, number));
+                let make = |n| Bucket::new(communicator, n, cut(n), depth, shared);
                 numbers.map(make).collect::<Result<Vec<_>>>()?
             }};
         }
@@ -149,6 +152,7 @@ impl Gradients {
             missing: layout.buckets.iter().map(|b| b.parameters.len()).collect(),
             layout: layout.clone(),
             ready: vec![false; parameters.len()],
+            begun: vec![false; parameters.len()],
             next: held.range(communicator.rank()).start,
             held,
             aligned,
@@ -198,6 +202,7 @@ impl Gradients {
             timeline.add("backward", self.next, begun);
         }
         self.ready.fill(false);
+        self.begun.fill(false);
         for (missing, bucket) in self.missing.iter_mut().zip(&self.layout.buckets) {
             *missing = bucket.parameters.len();
         }
@@ -287,9 +292,21 @@ impl Gradients {
         on_stored!(&self.stored, buckets => buckets[bucket].own_sums(rank, visit));
     }
 
-    /// Empties all buffers for the next step.
+    /// Frees all buffers for the next step. They are emptied parameter by parameter when a layer
+    /// begins to write, which is when they have to be in the cache anyway.
     pub(super) fn clear(&mut self) {
         on_stored!(&mut self.stored, buckets => buckets.iter_mut().for_each(Bucket::clear));
+    }
+
+    /// Empties the gradient of a parameter in the buffer, unless that was done in this micro-batch.
+    fn begin(&mut self, parameter: usize) {
+        if std::mem::replace(&mut self.begun[parameter], true) {
+            return;
+        }
+        let (number, range) = self.place(parameter);
+        on_stored!(&mut self.stored, buckets => {
+            buckets[number].current(range).fill(Default::default());
+        });
     }
 
     /// The bucket of a parameter, and its elements there.
@@ -320,6 +337,18 @@ impl Gradients {
     }
 }
 
+/// What lies between the parameters of a bucket, counted from its start.
+fn gaps(layout: &Layout, number: usize) -> Vec<Range<usize>> {
+    let bucket = &layout.buckets[number];
+    let start = bucket.range.start;
+    let mut parameters: Vec<Range<usize>> =
+        bucket.parameters.iter().map(|&p| layout.places[p].range.clone()).collect();
+    parameters.sort_by_key(|range| range.start);
+    let ends = std::iter::once(start).chain(parameters.iter().map(|range| range.end));
+    let starts = parameters.iter().map(|range| range.start).chain([bucket.range.end]);
+    ends.zip(starts).map(|(end, next)| end - start..next - start).collect()
+}
+
 /// Buffers that a rank needs for its micro-batches: the most sums that wait, and the current one.
 fn depth(n: usize, own: Range<usize>) -> usize {
     let (mut stack, mut most): (Vec<Range<usize>>, usize) = (Vec::new(), 0);
@@ -344,8 +373,14 @@ impl GradientSink for Gradients {
         }
         let (number, range) = self.place(parameter);
         if let Stored::F32(buckets) = &mut self.stored {
-            return buckets[number].current(range);
+            let gradient = buckets[number].current(range);
+            if !std::mem::replace(&mut self.begun[parameter], true) {
+                gradient.fill(0.0);
+            }
+            return gradient;
         }
+        // What is written beside the buffer goes there whole.
+        self.begun[parameter] = true;
         let spare = &mut self.spare;
         self.wide[parameter].get_or_insert_with(|| {
             let mut wide = spare.pop().unwrap_or_default();
@@ -361,6 +396,7 @@ impl GradientSink for Gradients {
             let what = format!("the gradient of '{name}' was ready twice in one micro-batch");
             return Err(Error::internal(what).on_rank(self.communicator.rank()));
         }
+        self.begin(parameter);
         self.store(parameter);
         let number = self.layout.places[parameter].bucket;
         self.missing[number] -= 1;

@@ -8,9 +8,11 @@
 //! Tried and slower: an inner loop over the sources for each element (the compiler cannot
 //! vectorise it for unknown `k`).
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::ReduceFn;
+use super::simd::vectorised;
 use crate::element::{DType, Op};
 
 /// How one element type accumulates.
@@ -390,8 +392,23 @@ pub(super) fn choose(dtype: DType, op: Op) -> ReduceFn {
 /// If the lengths differ.
 pub fn widen<T: crate::element::Element>(from: &[T], into: &mut [f32]) {
     assert_eq!(from.len(), into.len());
-    for (wide, narrow) in into.iter_mut().zip(from) {
-        *wide = narrow.to_f64() as f32;
+    match (T::DTYPE, bytemuck::try_cast_slice::<T, u16>(from)) {
+        (DType::Bf16, Ok(from)) => vectorised(
+            #[inline(always)]
+            || {
+                for (wide, narrow) in into.iter_mut().zip(from) {
+                    *wide = f32::from_bits(u32::from(*narrow) << 16);
+                }
+            },
+        ),
+        (DType::F16, Ok(from)) => {
+            bytemuck::cast_slice::<u16, f16>(from).convert_to_f32_slice(into);
+        }
+        _ => {
+            for (wide, narrow) in into.iter_mut().zip(from) {
+                *wide = narrow.to_f64() as f32;
+            }
+        }
     }
 }
 
@@ -401,14 +418,18 @@ pub fn widen<T: crate::element::Element>(from: &[T], into: &mut [f32]) {
 /// If the lengths differ, or `T` is not a half-precision type.
 pub fn narrow<T: crate::element::Element>(from: &[f32], into: &mut [T]) {
     assert_eq!(from.len(), into.len());
-    if let Ok(into) = bytemuck::try_cast_slice_mut::<T, u16>(into) {
-        let round: fn(f32) -> u16 = match T::DTYPE {
-            DType::Bf16 => |x| bf16_from_f32(x).to_bits(),
-            DType::F16 => |x| f16::from_f32(x).to_bits(),
-            other => unreachable!("{other} is not a half-precision type"),
-        };
-        for (narrow, wide) in into.iter_mut().zip(from) {
-            *narrow = round(*wide);
+    match (T::DTYPE, bytemuck::try_cast_slice_mut::<T, u16>(into)) {
+        (DType::Bf16, Ok(into)) => vectorised(
+            #[inline(always)]
+            || {
+                for (narrow, wide) in into.iter_mut().zip(from) {
+                    *narrow = bf16_from_f32(*wide).to_bits();
+                }
+            },
+        ),
+        (DType::F16, Ok(into)) => {
+            bytemuck::cast_slice_mut::<u16, f16>(into).convert_from_f32_slice(from);
         }
+        (other, _) => unreachable!("{other} is not a half-precision type"),
     }
 }

@@ -154,47 +154,100 @@ pub fn step(scalars: &Scalars, factor: f32, elements: Elements<'_>) {
     step_with(vectors(), scalars, factor, elements);
 }
 
+/// [`step`] where the parameters are those of `old`; the new ones go to `elements.p`, which may
+/// hold anything.
+///
+/// # Panics
+/// If a length differs, or there is a 16-bit copy.
+pub fn step_from(scalars: &Scalars, factor: f32, old: &[f32], elements: Elements<'_>) {
+    let Elements { p, g, m, v, copy } = elements;
+    assert!(matches!(copy, Copy16::None), "a 16-bit copy is of parameters in one place");
+    assert_eq!(old.len(), p.len(), "as many old parameters as new ones");
+    by_rule::<(), Elsewhere>(vectors(), scalars, factor, (old, p, g, m, v, &mut []));
+}
+
 fn step_with(vectors: Vectors, scalars: &Scalars, factor: f32, elements: Elements<'_>) {
     let Elements { p, g, m, v, copy } = elements;
+    let old = &[];
     match copy {
-        Copy16::None => by_rule::<()>(vectors, scalars, factor, (p, g, m, v, &mut [])),
-        Copy16::Bf16(copy) => by_rule(vectors, scalars, factor, (p, g, m, v, copy)),
-        Copy16::F16(copy) => by_rule(vectors, scalars, factor, (p, g, m, v, copy)),
+        Copy16::None => {
+            by_rule::<(), InPlace>(vectors, scalars, factor, (old, p, g, m, v, &mut []));
+        }
+        Copy16::Bf16(copy) => {
+            by_rule::<_, InPlace>(vectors, scalars, factor, (old, p, g, m, v, copy));
+        }
+        Copy16::F16(copy) => {
+            by_rule::<_, InPlace>(vectors, scalars, factor, (old, p, g, m, v, copy));
+        }
     }
 }
 
-type Slices<'a, C> = (&'a mut [f32], &'a [f32], &'a mut [f32], &'a mut [f32], &'a mut [C]);
+/// Where the parameters are read.
+trait Origin: Copy + Default {
+    const ELSEWHERE: bool;
+}
+#[derive(Clone, Copy, Default)]
+struct InPlace;
+#[derive(Clone, Copy, Default)]
+struct Elsewhere;
+impl Origin for InPlace {
+    const ELSEWHERE: bool = false;
+}
+impl Origin for Elsewhere {
+    const ELSEWHERE: bool = true;
+}
+
+/// Old and new parameters, gradients, moments, and the copy.
+type Slices<'a, C> =
+    (&'a [f32], &'a mut [f32], &'a [f32], &'a mut [f32], &'a mut [f32], &'a mut [C]);
 
 /// Makes of every choice that is the same for all elements a loop of its own.
-fn by_rule<C: Narrow>(vectors: Vectors, scalars: &Scalars, factor: f32, slices: Slices<'_, C>) {
+fn by_rule<C: Narrow, O: Origin>(
+    vectors: Vectors,
+    scalars: &Scalars,
+    factor: f32,
+    slices: Slices<'_, C>,
+) {
     match *scalars {
-        Scalars::Adam(s) if s.l2 != 0.0 => run(vectors, (Adam::<true>(s), factor), slices),
-        Scalars::Adam(s) => run(vectors, (Adam::<false>(s), factor), slices),
-        Scalars::Sgd(s) if s.momentum == 0.0 => run(vectors, (Sgd::<PLAIN>(s), factor), slices),
-        Scalars::Sgd(s) if s.nesterov => run(vectors, (Sgd::<NESTEROV>(s), factor), slices),
-        Scalars::Sgd(s) => run(vectors, (Sgd::<MOMENTUM>(s), factor), slices),
-        Scalars::Lion(s) => run(vectors, (Lion(s), factor), slices),
+        Scalars::Adam(s) if s.l2 != 0.0 => {
+            run::<_, C, O>(vectors, (Adam::<true>(s), factor), slices)
+        }
+        Scalars::Adam(s) => run::<_, C, O>(vectors, (Adam::<false>(s), factor), slices),
+        Scalars::Sgd(s) if s.momentum == 0.0 => {
+            run::<_, C, O>(vectors, (Sgd::<PLAIN>(s), factor), slices)
+        }
+        Scalars::Sgd(s) if s.nesterov => {
+            run::<_, C, O>(vectors, (Sgd::<NESTEROV>(s), factor), slices)
+        }
+        Scalars::Sgd(s) => run::<_, C, O>(vectors, (Sgd::<MOMENTUM>(s), factor), slices),
+        Scalars::Lion(s) => run::<_, C, O>(vectors, (Lion(s), factor), slices),
     }
 }
 
 /// Checks the lengths and runs the loop.
-fn run<R: Rule, C: Narrow>(vectors: Vectors, rule: (R, f32), (p, g, m, v, copy): Slices<'_, C>) {
+fn run<R: Rule, C: Narrow, O: Origin>(
+    vectors: Vectors,
+    rule: (R, f32),
+    (old, p, g, m, v, copy): Slices<'_, C>,
+) {
     let n = p.len();
     assert_eq!(g.len(), n, "as many gradients as parameters");
     assert!(R::MOMENTS < 1 || m.len() == n, "as many first moments as parameters");
     assert!(R::MOMENTS < 2 || v.len() == n, "as many second moments as parameters");
     assert!(!C::WRITES || copy.len() == n, "a copy as long as the parameters");
-    pass(vectors, rule, p, g, m, v, copy);
+    pass(vectors, (rule.0, rule.1, O::default()), old, p, g, m, v, copy);
 }
 
-for_vectors!(fn pass<R: Rule, C: Narrow>(
-    rule: (R, f32), p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], copy: &mut [C]
+for_vectors!(fn pass<R: Rule, C: Narrow, O: Origin>(
+    rule: (R, f32, O), old: &[f32], p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32],
+    copy: &mut [C]
 ) -> () = pass_loop);
 
 /// The loop. Slices come as arguments of their own: that is how the compiler knows them apart.
 #[inline(always)]
-fn pass_loop<R: Rule, C: Narrow>(
-    (rule, factor): (R, f32),
+fn pass_loop<R: Rule, C: Narrow, O: Origin>(
+    (rule, factor, _): (R, f32, O),
+    old: &[f32],
     p: &mut [f32],
     g: &[f32],
     m: &mut [f32],
@@ -203,13 +256,15 @@ fn pass_loop<R: Rule, C: Narrow>(
 ) {
     let n = p.len();
     let g = &g[..n];
+    let old = if O::ELSEWHERE { &old[..n] } else { old };
     let m = if R::MOMENTS > 0 { &mut m[..n] } else { m };
     let v = if R::MOMENTS > 1 { &mut v[..n] } else { v };
     let copy = if C::WRITES { &mut copy[..n] } else { copy };
     for i in 0..n {
         let first = if R::MOMENTS > 0 { m[i] } else { 0.0 };
         let second = if R::MOMENTS > 1 { v[i] } else { 0.0 };
-        let (new_p, new_m, new_v) = rule.element(p[i], g[i] * factor, first, second);
+        let old_p = if O::ELSEWHERE { old[i] } else { p[i] };
+        let (new_p, new_m, new_v) = rule.element(old_p, g[i] * factor, first, second);
         p[i] = new_p;
         if R::MOMENTS > 0 {
             m[i] = new_m;

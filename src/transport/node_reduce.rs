@@ -57,8 +57,8 @@ pub(crate) struct NodeReduce<T: Element> {
 }
 
 impl<T: Element> NodeReduce<T> {
-    /// Elements of a block: 8 KiB of f32.
-    pub(crate) const BLOCK: usize = 2048;
+    /// Elements of a block: 64 KiB of f32, as in `optimizer::state`.
+    pub(crate) const BLOCK: usize = 16384;
 
     /// Finds the parts of all ranks, of `n` elements each, of which this rank owns `own`. The sums
     /// are written to the own shard of `keep` too. `None` if a part is not where its rank says.
