@@ -90,8 +90,8 @@ fn measure(comm: &Communicator, parameters: usize, steps: usize, wanted: &[Strin
     for way in WAYS.iter().filter(asked) {
         let seconds = time_of(comm, way, parameters, steps)?;
         let gradient = if way.narrow_gradients { 2.0 } else { 4.0 };
-        // An owned parameter: its state, and a gradient of each rank. Of 16-bit parameters each rank
-        // then widens its copy for the computation: 2 read, 4 written.
+        // An owned parameter: its state, and a gradient of each rank. Of 16-bit parameters each
+        // rank then widens its copy for the computation: 2 read, 4 written.
         let wide = if way.precision == Precision::F32 { 0.0 } else { 6.0 };
         let owned = way.bytes + (gradient + wide) * comm.ranks() as f64;
         let bytes = owned * parameters as f64;

@@ -9,6 +9,8 @@
 //! buffers and adds its gradients to them; it says when a gradient is ready, which is when the
 //! reduction of its bucket may start. The last line has the same bits on any number of ranks.
 
+#![allow(clippy::print_stdout)] // the result is a line
+
 use rankwise::error::Result;
 use rankwise::launch::{self, Options as Job};
 use rankwise::optimizer::distributed::{DistributedOptimizer, Options, StepInput};

@@ -122,7 +122,7 @@ pub unsafe fn reduce(
 #[inline]
 unsafe fn store_block(from: *const u8, into: *mut u8, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
-    if bytes % 64 == 0 && into.align_offset(64) == 0 {
+    if bytes.is_multiple_of(64) && into.align_offset(64) == 0 {
         if is_x86_feature_detected!("avx512f") {
             // SAFETY: the contract is passed on; whole, aligned lines.
             return unsafe { vectors::lines_512(from, into, bytes) };

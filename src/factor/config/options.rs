@@ -342,7 +342,7 @@ sections! {
     }
     /// Returns by quantile.
     Quantiles {
-        /// Whether groups are made, and with them the factor-weighted portfolio, turnover and decay.
+        /// Whether groups are made; with them the factor-weighted portfolio, turnover, decay.
         enabled: bool = true,
         /// How many.
         count: usize = 5,
