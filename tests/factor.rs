@@ -215,7 +215,8 @@ fn wrong_input_ends_with_code_2_and_one_line() {
 
 #[test]
 fn coefficients_alone_make_a_page_and_tables_too() {
-    let bare = "[ic]\npearson = false\ncorrelations = false\n[quantiles]\nenabled = false\n\
+    let bare = "[report]\ntables = [\"csv\", \"parquet\"]\n\
+                [ic]\npearson = false\ncorrelations = false\n[quantiles]\nenabled = false\n\
                 [fama_macbeth]\nenabled = false\n[portfolio]\nenabled = false\n";
     let (whole, part) = (folder("[portfolio]\nenabled = false\n"), folder(bare));
     let (more, _) = results(factor(2, PANEL, whole.path(), &[]), whole.path());
@@ -223,5 +224,7 @@ fn coefficients_alone_make_a_page_and_tables_too() {
     let mean = |document: &Value| document["summary"][0]["rank_ic_mean"].clone();
     assert_eq!(mean(&less), mean(&more));
     assert!(less["summary"][0]["ic_mean"].is_null() && !more["summary"][0]["ic_mean"].is_null());
+    let packed = std::fs::read(part.path().join("out/ic.parquet")).unwrap();
+    assert!(packed.starts_with(b"PAR1") && !whole.path().join("out/ic.parquet").exists());
     assert!(tables["ic.csv"].lines().count() > 70 && tables["tear_sheet.html"].contains("</html>"));
 }

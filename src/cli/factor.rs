@@ -203,7 +203,7 @@ fn make(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn write(folder: &Path, results: &Results, config: &Config, ranks: usize) -> Result<()> {
-    let mut records = tables::write(folder, results)?;
+    let mut records = tables::write(folder, results, &config.report.tables)?;
     let page = tear_sheet::page(results, config.report.language, &config.report.title);
     let path = folder.join("tear_sheet.html");
     records.push(files::write_atomically(&path, |f| f.write_all(page.as_bytes()))?);

@@ -36,6 +36,7 @@ pub mod shards;
 pub mod stability;
 pub mod statistics;
 pub mod study;
+pub mod table_file;
 pub mod tables;
 pub mod technical;
 pub mod universe;

@@ -166,7 +166,8 @@ fn write_part(
     Ok(())
 }
 
-fn optional<T: DataType>(
+/// Writes a column with gaps.
+pub(super) fn optional<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, impl io::Write + Send>,
     rows: impl Iterator<Item = Option<T::T>>,
 ) -> ParquetResult<()> {
@@ -179,7 +180,8 @@ fn optional<T: DataType>(
     column::<T>(group, &values, Some(&levels))
 }
 
-fn column<T: DataType>(
+/// Writes a column; `levels` are 0 where it has a gap.
+pub(super) fn column<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, impl io::Write + Send>,
     values: &[T::T],
     levels: Option<&[i16]>,

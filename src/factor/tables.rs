@@ -1,15 +1,17 @@
 //! The tables of a study as CSV: a head, one row a line, dates as YYYY-MM-DD, missing numbers
-//! empty, and numbers that read back to the same bits.
+//! empty, and numbers that read back to the same bits; as Parquet, the same cells with types.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 
+use super::config::TableFormat;
 use super::cumulative::cumulate;
 use super::dates;
 use super::evaluation::LongShort;
 use super::job::{Line, Results};
 use super::study::Study;
+use super::table_file::parquet;
 use crate::error::Result;
 use crate::files::{self, FileRecord};
 
@@ -27,8 +29,8 @@ fn quoted(text: &str) -> String {
     }
 }
 
-/// Writes all tables of a study into a folder.
-pub fn write(folder: &Path, results: &Results) -> Result<Vec<FileRecord>> {
+/// Writes all tables of a study into a folder, in each of some formats.
+pub fn write(folder: &Path, results: &Results, formats: &[TableFormat]) -> Result<Vec<FileRecord>> {
     let tables = [
         ("ic.csv", coefficients(results)),
         ("summary.csv", summary(&results.lines())),
@@ -43,10 +45,18 @@ pub fn write(folder: &Path, results: &Results) -> Result<Vec<FileRecord>> {
         ("correlation.csv", correlation(results)),
         ("portfolio.csv", portfolios(results)),
     ];
-    let write = |(name, text): (&str, String)| {
-        files::write_atomically(&folder.join(name), |file| file.write_all(text.as_bytes()))
-    };
-    tables.into_iter().map(write).collect()
+    let mut records = Vec::new();
+    for (name, text) in &tables {
+        for format in formats {
+            let path = folder.join(name);
+            let (path, bytes) = match format {
+                TableFormat::Csv => (path, text.as_bytes().to_vec()),
+                TableFormat::Parquet => (path.with_extension("parquet"), parquet(text)?),
+            };
+            records.push(files::write_atomically(&path, |file| file.write_all(&bytes))?);
+        }
+    }
+    Ok(records)
 }
 
 fn studies(results: &Results) -> impl Iterator<Item = &Study> {

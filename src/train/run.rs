@@ -12,7 +12,6 @@ use super::config::{CheckpointConfig, TrainConfig};
 use super::planner::exhibit::Exhibit;
 use super::task::{Measure, Task};
 use crate::communicator::Communicator;
-use crate::element::Op;
 use crate::error::{Error, ErrorKind, Result};
 use crate::optimizer::checkpoint::{self, Checkpoint, Piece, PieceMut, TensorInfo, Which};
 use crate::optimizer::distributed::{DistributedOptimizer, StepInput};
@@ -134,6 +133,7 @@ pub fn run(
     same_everywhere(comm, config, &parameters)?;
     let mut run = Run::new(comm, config, (&parameters, task.carries()), options)?;
     let start = run.begin(task, options, observe)?;
+    run.agreed_hash("at the start")?;
     task.begin(run.optimizer.own_micro_batches());
     let (mut last, mut since) = (None, (Instant::now(), 0u64));
     let steps = config.training.steps;
@@ -266,6 +266,25 @@ impl<'a> Run<'a> {
         Ok(0)
     }
 
+    /// The hash of the values of all parameters, which must be the same on all ranks. Collective.
+    fn agreed_hash(&mut self, when: &str) -> Result<u64> {
+        self.optimizer.synchronise()?;
+        let many = self.optimizer.parameters().len();
+        let (parameters, _) = self.optimizer.split();
+        let values = (0..many).flat_map(|index| parameters.values(index));
+        let hash = fnv(HASH_START, values.flat_map(|x| x.to_le_bytes()));
+        let all = self.comm.all_gather_vec(&[hash])?.0;
+        let odd: Vec<usize> = (0..all.len()).filter(|&rank| all[rank] != all[0]).collect();
+        if odd.is_empty() {
+            return Ok(hash);
+        }
+        let what = format!(
+            "ranks {odd:?} have other values of parameters than rank 0 {when} of the run; the \
+             model or its initial values depend on the rank, or memory is damaged"
+        );
+        Err(Error { agreed: true, ..Error::new(ErrorKind::Disagreement, what) })
+    }
+
     fn step(&mut self, task: &mut dyn Task, step: u64) -> Result<StepLine> {
         let scale = self.scaler.scale();
         let mut losses = Vec::new();
@@ -395,22 +414,15 @@ impl<'a> Run<'a> {
         loss: Option<f64>,
         evaluation: Vec<Measure>,
     ) -> Result<TrainSummary> {
+        let hash = self.agreed_hash("at the end")?;
         let (parameters, _) = self.optimizer.split();
         let many = task.parameters();
-        let mut hash = HASH_START;
-        for index in 0..many.len() {
-            hash = fnv(hash, parameters.values(index).iter().flat_map(|x| x.to_le_bytes()));
-        }
         // Rank 0 alone says something; the others wait for it in the next collective.
         let said = if self.comm.rank() == 0 { task.sample(parameters) } else { Ok(None) };
         let sample = self.comm.agree(said)?;
         let shown = if self.comm.rank() == 0 { task.exhibit(parameters) } else { Ok(None) };
         let exhibit = self.comm.agree(shown)?;
         let ready = self.optimizer.ready()?;
-        let hashes = self.comm.all_reduce_vec(&[hash, !hash], Op::Max)?;
-        if hashes != [hash, !hash] {
-            return Err(Error::internal("ranks have different parameters at the end of the run"));
-        }
         let steps = self.config.training.steps;
         let units = (task.units() * self.held.n()) as f64 * steps.saturating_sub(start) as f64;
         let train = Duration::from_secs_f64(self.seconds.train).as_secs_f64();

@@ -14,6 +14,14 @@ macro_rules! words {
 }
 
 words! {
+    /// What tables are written as.
+    TableFormat {
+        /// Text.
+        #[default]
+        Csv,
+        /// Typed columns.
+        Parquet,
+    }
     /// A known tool whose options are to be copied.
     Preset {
         /// No preset.
@@ -415,6 +423,8 @@ sections! {
         language: Language = Language::En,
         /// Its title.
         title: String = String::new(),
+        /// What tables are written as.
+        tables: Vec<TableFormat> = vec![TableFormat::Csv],
     }
 }
 
