@@ -1,8 +1,8 @@
 //! A table of results as Parquet, made of its CSV text, so that both hold the same cells.
 //!
 //! `date` is a date; `factor` and `month` are text; counts and numbers of dates are integers; every
-//! other column is a float, null where the cell is empty. A column that is named like an integer but
-//! holds something else (a factor of that name) is a float too.
+//! other column is a float, null where the cell is empty. A column that is named like an integer
+//! but holds something else (a factor of that name) is a float too.
 
 use std::sync::Arc;
 

@@ -14,7 +14,7 @@
 //! # What is counted
 //! A bit for each rank and source says whether the rank reads it: exact for what one dimension
 //! moves, and for grids up to the long parts of rows that go whole to one side of a cut. Beyond
-//! [`MOST_BYTES`] of bits every k-th word of 64 sources stands for k. The bits and a histogram of
+//! `MOST_BYTES` of bits every k-th word of 64 sources stands for k. The bits and a histogram of
 //! edges by source are gathered once: ranks · n / 8 bytes a rank, and one pass over the edges.
 
 use serde::Serialize;
