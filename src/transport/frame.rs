@@ -188,8 +188,9 @@ impl Frame {
                     // `into` overlaps no operand except one exactly, and that no rank writes any
                     // of this in this epoch; the kernel is that of the elements' type.
                     unsafe {
-                        let apart = !pointers.contains(&at.cast_const());
-                        if combine.streams && apart && into.buffer == Buffer::Output {
+                        let streams = combine.streams && into.buffer == Buffer::Output;
+                        // In place, the line is in the cache already.
+                        if streams && !pointers.contains(&at.cast_const()) {
                             let bytes = self.element_bytes;
                             let sources = &mut pointers;
                             streaming::reduce(
