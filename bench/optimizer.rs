@@ -8,8 +8,8 @@
 //!
 //! Prints a line for each way to store and to step: nanoseconds a parameter of the slowest rank,
 //! the bytes a parameter that the module of `optimizer::distributed` states, the bandwidth that
-//! makes, and the bandwidth of the plain loop beside it: every rank at once, over arrays of its
-//! own. `bench/peers/ddp.py` measures PyTorch at the same size in the
+//! makes, and the bandwidth of a plain loop over the arrays of the fused step beside it: every rank
+//! at once, in the same kinds of memory. `bench/peers/ddp.py` measures PyTorch at the same size in the
 //! same session.
 
 #![allow(clippy::print_stdout)] // the result is a table
@@ -27,6 +27,8 @@ use rankwise::optimizer::distributed::{
 };
 use rankwise::optimizer::hyper::Rule;
 use rankwise::optimizer::parameter::{GradientSink, Parameter};
+use rankwise::reduce::simd::vectorised;
+use rankwise::sharding::Sharding;
 use rankwise::transport::huge_pages::HugePages;
 
 /// As in the program: large buffers lie in huge pages.
@@ -35,6 +37,8 @@ static ALLOCATOR: HugePages = HugePages;
 
 /// Parameters are tensors of this many elements, so that buckets become ready one after another.
 const TENSOR: usize = 1 << 20;
+/// Runs of the plain loop.
+const PLAIN_LOOPS: usize = 9;
 
 fn main() -> ExitCode {
     let numbers: Vec<usize> = std::env::args().filter_map(|a| a.parse().ok()).collect();
@@ -95,7 +99,7 @@ fn measure(comm: &Communicator, parameters: usize, steps: usize, wanted: &[Strin
         let wide = if way.precision == Precision::F32 { 0.0 } else { 6.0 };
         let owned = way.bytes + (gradient + wide) * comm.ranks() as f64;
         let bytes = owned * parameters as f64;
-        let plain = plain_bandwidth(comm, parameters / comm.ranks(), owned)?;
+        let plain = plain_bandwidth(comm, parameters)?;
         if comm.rank() == 0 {
             let (ns, speed) = (seconds * 1e9 / parameters as f64, bytes / seconds / 1e9);
             println!(
@@ -145,31 +149,58 @@ fn time_of(comm: &Communicator, way: &Way, parameters: usize, steps: usize) -> R
         assert!(report.stepped, "step {step}: {report:?}");
     }
     times.drain(..2);
-    let mut slowest = comm.all_reduce_vec(&times, Op::Max)?;
+    median_of_slowest(comm, &times)
+}
+
+/// The median over repetitions of the time of the slowest rank.
+fn median_of_slowest(comm: &Communicator, times: &[f64]) -> Result<f64> {
+    let mut slowest = comm.all_reduce_vec(times, Op::Max)?;
     slowest.sort_by(f64::total_cmp);
     Ok(slowest[slowest.len() / 2])
 }
 
-/// Bandwidth in GB/s of all ranks together, each with a loop over arrays of its own: seven f32
-/// arrays as AdamW has them (28 bytes), again and again until the bytes are those of a step.
-fn plain_bandwidth(comm: &Communicator, shard: usize, owned: f64) -> Result<f64> {
-    let passes = (owned / 28.0).ceil().max(1.0) as usize * 3;
-    let mut arrays: Vec<Vec<f32>> = (0..3).map(|k| vec![k as f32; shard]).collect();
-    let gradients = vec![0.5f32; shard];
-    let mut best = f64::MAX;
-    for _ in 0..passes {
+/// Bandwidth in GB/s of all ranks together, each with a loop that does next to nothing to what the
+/// step of one pass moves, in the same kind of memory: of each owned parameter, a gradient of every
+/// rank is read where that rank wrote it, the parameter that the node shares is changed in place,
+/// and so are two arrays of the rank itself.
+fn plain_bandwidth(comm: &Communicator, parameters: usize) -> Result<f64> {
+    let ranks = comm.ranks();
+    let mut p = comm.in_place_vector::<f32>(&Sharding::even(parameters, ranks))?;
+    let mut all = comm.in_place_vector::<f32>(&Sharding::even(parameters * ranks, ranks))?;
+    all.open()?;
+    all.own_mut().fill(0.5);
+    all.close()?;
+    let own = Sharding::even(parameters, ranks).range(comm.rank());
+    let (mut m, mut v) = (vec![1f32; own.len()], vec![2f32; own.len()]);
+    let mut times = Vec::new();
+    p.open()?;
+    for _ in 0..PLAIN_LOOPS {
         comm.barrier()?;
         let start = Instant::now();
-        if let [p, m, v] = &mut arrays[..] {
-            let elements = p.iter_mut().zip(m).zip(v.iter_mut()).zip(black_box(&gradients));
-            for (((p, m), v), g) in elements {
-                (*p, *m, *v) = (*p + g, *m + g, *v + g);
-            }
-        }
+        let (p, gradients) = (p.own_mut(), black_box(all.whole()));
+        let of = |rank: usize| &gradients[rank * parameters..][own.clone()];
+        vectorised(
+            #[inline(always)]
+            || match ranks {
+                1 => plain_loop([of(0)], p, &mut m, &mut v),
+                2 => plain_loop([of(0), of(1)], p, &mut m, &mut v),
+                _ => plain_loop([of(0), of(1), of(2), of(ranks - 1)], p, &mut m, &mut v),
+            },
+        );
         comm.barrier()?;
-        best = best.min(start.elapsed().as_secs_f64());
-        black_box(&mut arrays);
+        times.push(start.elapsed().as_secs_f64());
+        black_box((p, &mut m, &mut v));
     }
-    let seconds = comm.all_reduce_vec(&[best], Op::Max)?[0];
-    Ok(28.0 * (shard * comm.ranks()) as f64 / seconds / 1e9)
+    let seconds = median_of_slowest(comm, &times)?;
+    Ok((24 + 4 * ranks.min(4)) as f64 * parameters as f64 / seconds / 1e9)
+}
+
+#[inline(always)]
+fn plain_loop<const K: usize>(g: [&[f32]; K], p: &mut [f32], m: &mut [f32], v: &mut [f32]) {
+    let n = p.len();
+    let (g, m, v) = (g.map(|g| &g[..n]), &mut m[..n], &mut v[..n]);
+    for i in 0..n {
+        let sum = g.iter().fold(0.0, |sum, g| sum + g[i]);
+        (p[i], m[i], v[i]) = (p[i] + sum, m[i] + sum, v[i] + sum);
+    }
 }

@@ -9,7 +9,7 @@
 //!   `overlap`: started with borrowed buffers, inside a scope.
 //! * `choice`: which algorithm a call takes, and calls that the MPI library itself serves.
 //! * `groups`: splitting, grids, agreeing on an error.
-//! * `shared_vector`: a vector once a node; `needed`: only what other nodes read of it is sent.
+//! * `shared_vector`: a vector once a node, `in_place_vector` in one copy; `needed`: only what other nodes read of it is sent.
 
 mod background;
 mod call;
@@ -18,6 +18,7 @@ mod collectives;
 pub(crate) mod contributions;
 mod fused;
 mod groups;
+mod in_place_vector;
 mod needed;
 mod node_blocks;
 mod overlap;
@@ -34,6 +35,7 @@ use std::time::Duration;
 pub use background::{Background, Task};
 pub use call::{AllGather, AllReduce, AnyCall, ReduceScatter};
 pub use groups::Grid;
+pub use in_place_vector::InPlaceVector;
 pub use needed::Resend;
 pub use overlap::{Overlap, Started};
 pub use pending::{Lent, Pending, Storage};

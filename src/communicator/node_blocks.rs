@@ -24,7 +24,8 @@ impl Communicator {
     /// Sums the partial results of all ranks over the canonical tree of `held`, as
     /// `reduce_scatter_partials` does. This rank's, one for each of [`subtrees`] of its part of
     /// `held`, are the first of `buffers`; each has `sharding.n()` elements. `visit` gets the own
-    /// shard in order, block by block: the range in the shard, and its sums. If `keep`, they also
+    /// shard in order, block by block: the range in the shard, and its sums, or up to `most`
+    /// parts which the canonical tree adds up to them. If `keep`, it gets the sums, and they
     /// replace the own shard of the last buffer, which need hold no partial result.
     ///
     /// All ranks must be on one node. Collective.
@@ -34,8 +35,8 @@ impl Communicator {
         sharding: &Sharding,
         held: &Sharding,
         buffers: &mut [&mut SharedBuffer<T>],
-        keep: bool,
-        mut visit: impl FnMut(Range<usize>, &[T]),
+        (keep, most): (bool, usize),
+        mut visit: impl FnMut(Range<usize>, &[&[T]]),
     ) -> Result<()> {
         let (n, own) = (sharding.n(), sharding.range(self.rank()));
         self.agree(self.check_blocks(sharding, held, buffers))?;
@@ -52,9 +53,10 @@ impl Communicator {
             let what = format!("reduce_scatter_blocks: the parts {parts:?} are not {n} elements");
             return Err(Error::internal(what).on_rank(self.rank()));
         };
-        for start in (0..own.len()).step_by(NodeReduce::<T>::BLOCK) {
-            let block = start..own.len().min(start + NodeReduce::<T>::BLOCK);
-            visit(block.clone(), sums.block(&tree, block));
+        let len = sums.block_len(&tree, most);
+        for start in (0..own.len()).step_by(len) {
+            let block = start..own.len().min(start + len);
+            visit(block.clone(), &sums.parts(&tree, block, most));
         }
         drop(sums);
         self.barrier()
@@ -187,12 +189,15 @@ mod tests {
             reduce::combine(&own[tree.start - start..tree.end - start], buffer, Op::Sum);
         }
         let before: Vec<Vec<f32>> = buffers.iter().map(|buffer| buffer.to_vec()).collect();
-        for keep in [false, true] {
+        for (keep, most) in [(false, 0), (false, 2), (false, 4), (true, 4)] {
             let mut lent: Vec<_> = buffers.iter_mut().take(trees.len().max(1)).collect();
             let mut seen = Vec::new();
-            c.reduce_scatter_blocks(&sharding, &held, &mut lent, keep, |range, sums| {
-                assert_eq!((range.start, range.len()), (seen.len(), sums.len()));
-                seen.extend_from_slice(sums);
+            c.reduce_scatter_blocks(&sharding, &held, &mut lent, (keep, most), |range, parts| {
+                assert!(parts.len() <= most.max(1) && (parts.len() == 1 || !keep));
+                let mut sums = vec![0.0; range.len()];
+                reduce::combine(parts, &mut sums, Op::Sum);
+                assert_eq!(range.start, seen.len());
+                seen.extend(sums);
             })?;
             let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&seen), bits(&expected), "{leaves} leaves on {}", c.ranks());
@@ -214,7 +219,7 @@ mod tests {
             launch::threads_on_nodes(nodes, Settings::default(), |c| {
                 let (held, sharding) = (Sharding::even(2, 2), Sharding::even(8, 2));
                 let mut buffer = c.shared::<f32>(n)?;
-                c.reduce_scatter_blocks(&sharding, &held, &mut [&mut buffer], false, |_, _| {})
+                c.reduce_scatter_blocks(&sharding, &held, &mut [&mut buffer], (false, 1), |_, _| {})
             })
             .unwrap_err()
             .message

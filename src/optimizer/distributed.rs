@@ -19,11 +19,10 @@
 //! 6 + 12/d with 16-bit parameters (and f32 main parameters), 4 + 12/d with 16-bit gradients too
 //! (Megatron-LM: 4 + 16/d; here sums are widened block by block, so there are no f32 main
 //! gradients). An f32 copy of 16-bit parameters for the computation comes on top. On one node the
-//! parameters exist twice, not `d` times.
+//! parameters exist once, not `d` times: 4 + 12/d as f32.
 //!
-//! A step moves for each owned parameter 28 bytes as f32 (16 read, 12 written; the same in a copy
-//! that the node shares, where the old value is read and the new one written beside it), 30 with a
-//! 16-bit copy. Beside that, by [`Passes`], reading the gradients of `d` ranks takes 4d:
+//! A step moves for each owned parameter 28 bytes as f32 (16 read, 12 written), 30 with a 16-bit
+//! copy. Beside that, by [`Passes`], reading the gradients of `d` ranks takes 4d:
 //!
 //! | passes | norm | sums | in all, 16-bit copy |
 //! | --- | --- | --- | --- |
@@ -305,6 +304,7 @@ impl DistributedOptimizer {
         mut set: impl FnMut(&Piece, &mut [f32], [&mut [f32]; 2]) -> Result<()>,
     ) -> Result<()> {
         self.synchronise()?;
+        self.values.open()?;
         let mut result = Ok(());
         for bucket in 0..self.layout.buckets.len() {
             self.state.shard(&mut self.values, bucket).set(|piece, parameter, moments| {
@@ -313,9 +313,10 @@ impl DistributedOptimizer {
                 }
             });
         }
-        self.communicator.agree(result)?;
+        let agreed = self.communicator.agree(result);
         self.values.gather()?;
-        self.synchronise()
+        self.synchronise()?;
+        agreed
     }
 
     /// Main parameters and moments of the own pieces. The parameters have arrived (`synchronise`).
@@ -349,6 +350,7 @@ impl DistributedOptimizer {
         if stepped {
             let clip = input.clip.map_or(1.0, |most| most / (norm + NORM_EPSILON)).min(1.0);
             let factor = (input.factor * clip) as f32;
+            self.values.open()?;
             for bucket in 0..self.layout.buckets.len() {
                 let mut shard = self.state.shard(&mut self.values, bucket);
                 self.gradients.own_sums(bucket, |block, sums| {
@@ -369,8 +371,10 @@ impl DistributedOptimizer {
         let mut sum = ExactSum::new();
         let timeline = &mut self.values.timeline;
         if self.gradients.in_blocks() {
-            let add = |_, _, sums: &[f32]| {
-                add_squares(sums, &mut sum);
+            let add = |_, _, sums: &[&[f32]]| {
+                sums.iter().for_each(|sums| {
+                    add_squares(sums, &mut sum);
+                });
             };
             self.gradients.finish_in_blocks(timeline, true, add)?;
             return Ok(sum);
@@ -389,22 +393,22 @@ impl DistributedOptimizer {
         let (mut sum, factor) = (ExactSum::new(), input.factor as f32);
         // Only the times of the buckets are known apart; the pass has both in it.
         let mut timeline = std::mem::replace(&mut self.values.timeline, Timeline::new(false));
-        let (state, values) = (&mut self.state, &mut self.values);
-        let done = self.gradients.finish_in_blocks(&mut timeline, false, |bucket, block, sums| {
-            add_squares(sums, &mut sum);
-            state.shard(values, bucket).step(block, sums, input.scalars, factor);
+        self.values.open()?;
+        let (state, values, rules) = (&mut self.state, &mut self.values, (input.scalars, factor));
+        let done = self.gradients.finish_in_blocks(&mut timeline, false, |bucket, block, parts| {
+            state.shard(values, bucket).step_from_parts(block, parts, rules, &mut sum);
         });
         self.values.timeline = timeline;
         done?;
         let norm = self.agreed(&sum)?.sqrt() * input.factor;
         self.gradients.clear();
+        self.values.gather()?;
         if !norm.is_finite() {
             return Err(Error::input(format!(
                 "the gradient is not finite (norm {norm}) and a step in one pass has applied it; \
                  go back to a checkpoint, and take `folded` passes, which skip such steps"
             )));
         }
-        self.values.gather()?;
         Ok(StepReport { norm, stepped: true })
     }
 

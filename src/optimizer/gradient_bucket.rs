@@ -13,6 +13,7 @@ use crate::communicator::contributions::are_halves;
 use crate::communicator::{Communicator, Pending, Storage};
 use crate::element::{DType, Element, Op};
 use crate::error::{Error, Result};
+use crate::reduce::fused::MOST_PARTS;
 use crate::reduce::{narrow, widen};
 use crate::sharding::Sharding;
 
@@ -140,14 +141,14 @@ impl<T: Element> Bucket<T> {
     }
 
     /// Reduces from the buffers of the ranks of the node; `visit` gets the own shard block by
-    /// block. If `keep`, the sums are kept as [`Bucket::start`] and [`Bucket::finish`] keep them.
-    /// Collective.
+    /// block, as its sums or as up to [`MOST_PARTS`] parts of them. If `keep`, the sums are kept as
+    /// [`Bucket::start`] and [`Bucket::finish`] keep them. Collective.
     pub(super) fn reduce_in_blocks(
         &mut self,
         c: &Communicator,
         held: &Sharding,
         keep: bool,
-        mut visit: impl FnMut(Range<usize>, &[f32]),
+        mut visit: impl FnMut(Range<usize>, &[&[f32]]),
     ) -> Result<()> {
         // A rank without micro-batches has a free buffer for its sums.
         if self.stack.is_empty() {
@@ -165,9 +166,23 @@ impl<T: Element> Bucket<T> {
             }
         }
         let mut wide = vec![0.0; BLOCK];
-        c.reduce_scatter_blocks(&self.sharding, held, &mut buffers, keep, |block, sums| {
-            visit(block, as_f32(sums, &mut wide));
-        })?;
+        let most = if T::DTYPE == DType::F32 { MOST_PARTS } else { 1 };
+        c.reduce_scatter_blocks(
+            &self.sharding,
+            held,
+            &mut buffers,
+            (keep, most),
+            |block, parts| match parts {
+                [sums] => visit(block, &[as_f32(sums, &mut wide)]),
+                _ => {
+                    let mut floats: [&[f32]; MOST_PARTS] = [&[]; MOST_PARTS];
+                    for (floats, part) in floats.iter_mut().zip(parts) {
+                        *floats = bytemuck::cast_slice(part);
+                    }
+                    visit(block, &floats[..parts.len()]);
+                }
+            },
+        )?;
         if let Some((_, buffer)) = self.stack.pop_if(|_| keep) {
             self.reduced = Some(buffer);
         }

@@ -259,13 +259,16 @@ impl Gradients {
     }
 
     /// Reduces all buckets from the buffers of the node's ranks, and hands the own shards to
-    /// `visit` block by block: the bucket, the range in the shard, the sums. If `keep`, they are
-    /// found in [`Gradients::own_sums`] afterwards. Collective; only where buckets are left to it.
+    /// `visit` block by block: the bucket, the range in the shard, the sums or up to
+    /// [`MOST_PARTS`] parts of them. If `keep`, they are the sums, and found in
+    /// [`Gradients::own_sums`] afterwards. Collective; only where buckets are left to it.
+    ///
+    /// [`MOST_PARTS`]: crate::reduce::fused::MOST_PARTS
     pub(super) fn finish_in_blocks(
         &mut self,
         timeline: &mut Timeline,
         keep: bool,
-        mut visit: impl FnMut(usize, Range<usize>, &[f32]),
+        mut visit: impl FnMut(usize, Range<usize>, &[&[f32]]),
     ) -> Result<()> {
         self.check_complete()?;
         let (c, held) = (&self.communicator, &self.held);

@@ -1,9 +1,7 @@
 //! What a rank owns of the optimizer: main parameters and moments of its shards, and one step on a
 //! block of a shard.
 //!
-//! A step goes block by block, so that what was just summed is still in the second-level cache.
-//! Blocks of 8 KiB, which stay in the first level, took a quarter longer: each stage then reads a
-//! few pages of each array, too few for the processor to read ahead.
+//! A step goes block by block, so that what was just summed is still in the cache.
 
 use std::ops::Range;
 
@@ -11,7 +9,10 @@ use super::distributed::Precision;
 use super::layout::Layout;
 use super::ranges::{Piece, pieces_of};
 use super::values::{Stored, Values};
-use crate::reduce::step::{Copy16, Elements, Scalars, step, step_from};
+use crate::reduce::exact::ExactSum;
+use crate::reduce::fused::{MOST_PARTS, sum_square_step};
+use crate::reduce::narrow;
+use crate::reduce::step::{Copy16, Elements, Scalars, step};
 
 /// Elements of a block: 64 KiB.
 pub(super) const BLOCK: usize = 16384;
@@ -69,7 +70,7 @@ impl State {
         (self.main.get(at.clone()), [&m[part(m, &at)], &v[part(v, &at)]])
     }
 
-    /// The own shard of a bucket, to be written whole.
+    /// The own shard of a bucket, which is open (`Values::open`).
     pub(super) fn shard<'a>(&'a mut self, values: &'a mut Values, bucket: usize) -> Shard<'a> {
         let own = self.layout.sharding(bucket).range(self.rank);
         let state = self.starts[bucket]..self.starts[bucket + 1];
@@ -77,24 +78,21 @@ impl State {
         let last = self.pieces.partition_point(|piece| piece.bucket <= bucket);
         let [m, v] = &mut self.moments;
         let (in_m, in_v) = (part(m, &state), part(v, &state));
-        let (mut copy, mut old) = (Copy16::None, None);
+        let mut copy = Copy16::None;
         let parameter: &mut [f32] = match &mut values.stored {
-            Stored::F32(buckets) => {
-                let (before, now) = buckets.own_mut(bucket, own);
-                old = before;
-                now
-            }
+            Stored::F32(buckets) => buckets.own_mut(bucket, own),
             Stored::Bf16(buckets) => {
-                copy = Copy16::Bf16(buckets.own_mut(bucket, own).1);
+                copy = Copy16::Bf16(buckets.own_mut(bucket, own));
                 &mut self.main[state]
             }
             Stored::F16(buckets) => {
-                copy = Copy16::F16(buckets.own_mut(bucket, own).1);
+                copy = Copy16::F16(buckets.own_mut(bucket, own));
                 &mut self.main[state]
             }
         };
-        let moments = [&mut m[in_m], &mut v[in_v]];
-        Shard { pieces: &self.pieces[first..last], parameter, old, copy, moments }
+        let (m, v) = (&mut m[in_m], &mut v[in_v]);
+        let elements = Elements { p: parameter, g: &[], m, v, copy };
+        Shard { pieces: &self.pieces[first..last], elements }
     }
 }
 
@@ -102,11 +100,8 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Shard<'a> {
     pieces: &'a [Piece],
-    parameter: &'a mut [f32],
-    /// Where the parameters are now, if `parameter` holds older ones.
-    old: Option<&'a [f32]>,
-    copy: Copy16<'a>,
-    moments: [&'a mut [f32]; 2],
+    /// All of it, without gradients.
+    elements: Elements<'a>,
 }
 
 impl Shard<'_> {
@@ -118,56 +113,58 @@ impl Shard<'_> {
         scalars: &[Scalars],
         factor: f32,
     ) {
-        let first = self.pieces.partition_point(|piece| piece.in_shard.end <= block.start);
-        let pieces = self.pieces[first..].iter();
-        for piece in pieces.take_while(|piece| piece.in_shard.start < block.end) {
-            let at = piece.in_shard.start.max(block.start)..piece.in_shard.end.min(block.end);
-            let [m, v] = &mut self.moments;
-            let (in_m, in_v) = (part(m, &at), part(v, &at));
-            let elements = Elements {
-                p: &mut self.parameter[at.clone()],
-                g: &sums[at.start - block.start..at.end - block.start],
-                m: &mut m[in_m],
-                v: &mut v[in_v],
-                copy: part_of(&mut self.copy, &at),
-            };
-            match self.old {
-                Some(old) => step_from(&scalars[piece.parameter], factor, &old[at], elements),
-                None => step(&scalars[piece.parameter], factor, elements),
+        for (piece, at) in pieces_in(self.pieces, &block) {
+            let g = &sums[at.start - block.start..at.end - block.start];
+            step(&scalars[piece.parameter], factor, self.elements.part(&at, g));
+        }
+    }
+
+    /// The same where the sums are yet to be made from `parts`; their squares are added to
+    /// `squares`. Of what lies between parameters nothing is.
+    pub(super) fn step_from_parts(
+        &mut self,
+        block: Range<usize>,
+        parts: &[&[f32]],
+        (scalars, factor): (&[Scalars], f32),
+        squares: &mut ExactSum,
+    ) {
+        let mut of_piece: [&[f32]; MOST_PARTS] = [&[]; MOST_PARTS];
+        for (piece, at) in pieces_in(self.pieces, &block) {
+            let in_block = at.start - block.start..at.end - block.start;
+            for (of_piece, part) in of_piece.iter_mut().zip(parts) {
+                *of_piece = &part[in_block.clone()];
             }
+            let (parts, rule) = (&of_piece[..parts.len()], (&scalars[piece.parameter], factor));
+            sum_square_step(parts, rule, self.elements.part(&at, &[]), squares);
         }
     }
 
     /// Sets parameters and moments of every piece by `set`.
     pub(super) fn set(&mut self, mut set: impl FnMut(&Piece, &mut [f32], [&mut [f32]; 2])) {
-        if let Some(old) = self.old {
-            self.parameter.copy_from_slice(old);
-        }
         for piece in self.pieces {
-            let at = piece.in_shard.clone();
-            let [m, v] = &mut self.moments;
-            let (in_m, in_v) = (part(m, &at), part(v, &at));
-            set(piece, &mut self.parameter[at.clone()], [&mut m[in_m], &mut v[in_v]]);
-            let parameter = &self.parameter[at.clone()];
-            match part_of(&mut self.copy, &at) {
+            let Elements { p, m, v, copy, .. } = self.elements.part(&piece.in_shard, &[]);
+            set(piece, p, [m, v]);
+            match copy {
                 Copy16::None => {}
-                Copy16::Bf16(copy) => crate::reduce::narrow(parameter, copy),
-                Copy16::F16(copy) => crate::reduce::narrow(parameter, copy),
+                Copy16::Bf16(copy) => narrow(p, copy),
+                Copy16::F16(copy) => narrow(p, copy),
             }
         }
     }
 }
 
+/// The pieces that have elements of a block of the shard, and which.
+fn pieces_in<'p>(
+    pieces: &'p [Piece],
+    block: &Range<usize>,
+) -> impl Iterator<Item = (&'p Piece, Range<usize>)> + use<'p> {
+    let (start, end) = (block.start, block.end);
+    let first = pieces.partition_point(|piece| piece.in_shard.end <= start);
+    let inside = pieces[first..].iter().take_while(move |piece| piece.in_shard.start < end);
+    inside.map(move |piece| (piece, piece.in_shard.start.max(start)..piece.in_shard.end.min(end)))
+}
+
 /// The range in a moment: nothing of one that is not kept.
 fn part(moment: &[f32], at: &Range<usize>) -> Range<usize> {
     at.start.min(moment.len())..at.end.min(moment.len())
-}
-
-/// A range of the 16-bit copy.
-fn part_of<'a>(copy: &'a mut Copy16<'_>, at: &Range<usize>) -> Copy16<'a> {
-    match copy {
-        Copy16::None => Copy16::None,
-        Copy16::Bf16(copy) => Copy16::Bf16(&mut copy[at.clone()]),
-        Copy16::F16(copy) => Copy16::F16(&mut copy[at.clone()]),
-    }
 }

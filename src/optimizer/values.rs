@@ -1,8 +1,7 @@
 //! The parameter buffer: what the forward pass reads, and how buckets are gathered after a step.
 //!
-//! On one node the buffer exists once for all ranks, in two copies that take turns (`SharedVector`:
-//! each rank writes its shard, and gathering is a synchronisation). Elsewhere each rank has its own
-//! copy; a bucket's all_gather is in place and started, and the forward pass waits for it where its
+//! On one node the buffer exists once for all ranks (`InPlaceVector`: each rank changes its shard,
+//! and gathering is a synchronisation). Elsewhere each rank has its own copy; a bucket's all_gather is in place and started, and the forward pass waits for it where its
 //! first parameter is used.
 //! Buckets are started from the last one, which holds the first layers.
 //!
@@ -17,10 +16,10 @@ use half::{bf16, f16};
 use super::layout::Layout;
 use super::parameter::ParameterSource;
 use super::timeline::Timeline;
-use crate::communicator::{Communicator, Pending, SharedVector};
+use crate::communicator::{Communicator, InPlaceVector, Pending};
 use crate::element::Element;
 use crate::error::{Error, Result};
-use crate::reduce;
+use crate::reduce::streaming::widen;
 
 /// An all_gather under way, and when it started.
 type Gathering<T> = (Pending<T, Vec<T>, Vec<T>>, Instant);
@@ -31,7 +30,7 @@ enum Bucket<T: Element> {
     /// A copy of this rank; `None` while it is gathered.
     Private(Option<Vec<T>>, Option<Gathering<T>>),
     /// One copy a node.
-    Shared(SharedVector<T>),
+    Shared(InPlaceVector<T>),
 }
 
 /// The buckets, of one element type.
@@ -76,33 +75,39 @@ impl<T: Element> Buckets<T> {
         let mut buckets = Vec::new();
         for (number, bucket) in layout.buckets.iter().enumerate() {
             buckets.push(match shared {
-                true => Bucket::Shared(c.shared_vector(&layout.sharding(number))?),
+                true => Bucket::Shared(c.in_place_vector(&layout.sharding(number))?),
                 false => Bucket::Private(Some(vec![T::default(); bucket.range.len()]), None),
             });
         }
         Ok(Buckets { buckets })
     }
 
-    /// The shard of this rank, to be written whole before the next gather; before it, where its
-    /// values are now, unless it holds them itself.
-    pub(super) fn own_mut(&mut self, bucket: usize, own: Range<usize>) -> (Option<&[T]>, &mut [T]) {
+    /// The shard of this rank, once it is open.
+    pub(super) fn own_mut(&mut self, bucket: usize, own: Range<usize>) -> &mut [T] {
         match &mut self.buckets[bucket] {
-            Bucket::Private(Some(buffer), _) => (None, &mut buffer[own]),
-            Bucket::Private(None, _) => (None, &mut []),
-            Bucket::Shared(vector) => {
-                let (whole, shard) = vector.split();
-                (Some(&whole[own]), shard)
-            }
+            Bucket::Private(Some(buffer), _) => &mut buffer[own],
+            Bucket::Private(None, _) => &mut [],
+            Bucket::Shared(vector) => vector.own_mut(),
         }
     }
 
-    /// Bytes that this rank holds: its copy, or its part of the two copies of its node.
+    /// Bytes that this rank holds: its copy, or its part of the copy of its node.
     fn bytes(&self, locals: usize) -> usize {
         let elements = |bucket: &Bucket<T>| match bucket {
             Bucket::Private(buffer, _) => buffer.as_ref().map_or(0, Vec::capacity),
-            Bucket::Shared(vector) => (2 * vector.whole().len()).div_ceil(locals),
+            Bucket::Shared(vector) => vector.whole().len().div_ceil(locals),
         };
         self.buckets.iter().map(elements).sum::<usize>() * size_of::<T>()
+    }
+
+    /// Waits until no rank reads the shared buckets any more. Collective.
+    fn open(&mut self) -> Result<()> {
+        for bucket in &mut self.buckets {
+            if let Bucket::Shared(vector) = bucket {
+                vector.open()?;
+            }
+        }
+        Ok(())
     }
 
     /// Starts to gather a bucket. Collective.
@@ -115,7 +120,7 @@ impl<T: Element> Buckets<T> {
                     *pending = Some((started, Instant::now()));
                 }
             }
-            Bucket::Shared(vector) => vector.gather()?,
+            Bucket::Shared(vector) => vector.close()?,
         }
         Ok(())
     }
@@ -159,6 +164,12 @@ impl Values {
         Values { communicator: c.clone(), layout: layout.clone(), stored, wide, timeline }
     }
 
+    /// Lets the ranks change their shards, until [`Values::gather`]. All buckets have arrived
+    /// (`synchronise`). Collective.
+    pub(super) fn open(&mut self) -> Result<()> {
+        on_stored!(&mut self.stored, buckets => buckets.open())
+    }
+
     /// Starts to gather all buckets, those of the first layers first. Collective.
     pub(super) fn gather(&mut self) -> Result<()> {
         for number in (0..self.layout.buckets.len()).rev() {
@@ -188,8 +199,8 @@ impl Values {
     fn widen(&mut self, number: usize) {
         match &self.stored {
             Stored::F32(_) => {}
-            Stored::Bf16(buckets) => reduce::widen(buckets.whole(number), &mut self.wide[number]),
-            Stored::F16(buckets) => reduce::widen(buckets.whole(number), &mut self.wide[number]),
+            Stored::Bf16(buckets) => widen(buckets.whole(number), &mut self.wide[number]),
+            Stored::F16(buckets) => widen(buckets.whole(number), &mut self.wide[number]),
         }
     }
 

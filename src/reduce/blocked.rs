@@ -24,6 +24,10 @@
 //! and written.
 //!
 //! A block of 1 MiB was faster than of 512 KiB, 2 MiB and 4 MiB (uniform graph of 4 Mi nodes, f32).
+//! Entries of a block in the order of their sources, so that the table is streamed and the sums are
+//! random, in windows of 2¹⁶ rows one after another: uniform graph 0.58 for 0.66 ns an edge in f32
+//! but 1.05 for 0.90 in f64, Kronecker graphs of scale 20 and 22 the same or slower (Zen 4, where an
+//! access to the second-level cache, read or changed, takes 0.85 ns on one core: 0.42 on two).
 //! Not tried: vector gathers for the short rows. With two or three entries of a row in a block, the
 //! permutation that groups rows of equal counts would cost as many accesses as the entries.
 

@@ -7,12 +7,19 @@
 //! f64, and is cut at two grids, `q = h₁ + h₂ + r`, with h₁ a multiple of 2ᵃ and h₂ of 2ᵃ⁻⁴², where
 //! the largest square of the block is below 2ᵃ⁺⁴². So 1024 h₁, and likewise the h₂, add up without
 //! rounding. What remains, r, is zero unless an element is some 2¹⁸ times smaller than the largest
-//! of its block; such blocks go element by element.
+//! of its block; such blocks go element by element. Processors with integer multiply-adds of 52
+//! bits square integers instead (`ifma`).
 //!
 //! (Cutting by adding and subtracting a large constant: Rump, Ogita, Oishi, "Accurate
 //! floating-point summation", 2008.)
 //!
-//! Cost: 4 bytes read an element, and 12 vector operations on 8 elements.
+//! Cost: 4 bytes read an element, and 12 vector operations on 8 elements (6 with `ifma`, of which
+//! half are cheap): 0.35 and 0.16 ns an element of the first-level cache on a Zen 4.
+
+#![allow(unsafe_code)] // what is compiled for wider vectors is called once they were detected
+
+#[cfg(target_arch = "x86_64")]
+pub(super) mod ifma;
 
 use super::exact::ExactSum;
 use super::kernels::{Vectors, for_vectors, vectors};
@@ -58,11 +65,22 @@ fn add_with(vectors: Vectors, elements: &[f32], sum: &mut ExactSum) -> bool {
         if largest >= INFINITY_BITS {
             finite = false;
             block.iter().for_each(|&g| sum.add(f64::from(g) * f64::from(g)));
-        } else if largest > 0 {
+        } else if largest > 0 && !add_integers(vectors, block, largest, sum) {
             add_block(vectors, block, grids(largest), sum);
         }
     }
     finite
+}
+
+/// Adds the squares of a block as integers, if the processor can and that is exact.
+fn add_integers(vectors: Vectors, block: &[f32], largest: u32, sum: &mut ExactSum) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if vectors == Vectors::Avx512 && ifma::available() {
+        // SAFETY: the processor has the instructions.
+        return unsafe { ifma::add(block, largest, sum) };
+    }
+    let _ = (vectors, block, largest, sum);
+    false
 }
 
 /// Adds the squares of at most [`BLOCK`] finite elements.

@@ -24,6 +24,8 @@
 
 #![allow(clippy::too_many_arguments)] // a slice each, so that the compiler knows them apart
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 
 use super::kernels::{Vectors, for_vectors, vectors};
@@ -156,100 +158,102 @@ pub fn step(scalars: &Scalars, factor: f32, elements: Elements<'_>) {
     step_with(vectors(), scalars, factor, elements);
 }
 
-/// [`step`] where the parameters are those of `old`; the new ones go to `elements.p`, which may
-/// hold anything.
-///
-/// # Panics
-/// If a length differs, or there is a 16-bit copy.
-pub fn step_from(scalars: &Scalars, factor: f32, old: &[f32], elements: Elements<'_>) {
-    let Elements { p, g, m, v, copy } = elements;
-    assert!(matches!(copy, Copy16::None), "a 16-bit copy is of parameters in one place");
-    assert_eq!(old.len(), p.len(), "as many old parameters as new ones");
-    by_rule::<(), Elsewhere>(vectors(), scalars, factor, (old, p, g, m, v, &mut []));
-}
-
 fn step_with(vectors: Vectors, scalars: &Scalars, factor: f32, elements: Elements<'_>) {
-    let Elements { p, g, m, v, copy } = elements;
-    let old = &[];
+    assert_eq!(elements.g.len(), elements.p.len(), "as many gradients as parameters");
+    let work = Pass { vectors, g: elements.g, factor };
+    with_rule(scalars, elements, work);
+}
+
+impl<'a> Elements<'a> {
+    /// The elements `range`, but for the gradients, which are `g`.
+    pub(crate) fn part<'b>(&'b mut self, range: &Range<usize>, g: &'b [f32]) -> Elements<'b> {
+        let of = |moment: &[f32]| range.start.min(moment.len())..range.end.min(moment.len());
+        let (in_m, in_v) = (of(self.m), of(self.v));
+        let copy = match &mut self.copy {
+            Copy16::None => Copy16::None,
+            Copy16::Bf16(copy) => Copy16::Bf16(&mut copy[range.clone()]),
+            Copy16::F16(copy) => Copy16::F16(&mut copy[range.clone()]),
+        };
+        let (m, v) = (&mut self.m[in_m], &mut self.v[in_v]);
+        Elements { p: &mut self.p[range.clone()], g, m, v, copy }
+    }
+}
+
+/// What a rule changes; of moments that it does not keep, and of no copy, nothing.
+#[derive(Debug)]
+pub(super) struct Slices<'a, C> {
+    pub(super) p: &'a mut [f32],
+    pub(super) m: &'a mut [f32],
+    pub(super) v: &'a mut [f32],
+    pub(super) copy: &'a mut [C],
+}
+
+impl<C> Slices<'_, C> {
+    /// The elements `range`.
+    pub(super) fn part(&mut self, range: &Range<usize>) -> Slices<'_, C> {
+        fn of<'a, T>(slice: &'a mut [T], range: &Range<usize>) -> &'a mut [T] {
+            if slice.is_empty() { slice } else { &mut slice[range.clone()] }
+        }
+        let [p, m, v] = [&mut *self.p, self.m, self.v].map(|slice| of(slice, range));
+        Slices { p, m, v, copy: of(self.copy, range) }
+    }
+}
+
+/// Work that is compiled for each rule.
+pub(super) trait Work {
+    type Output;
+    fn run<R: Rule, C: Narrow>(self, rule: R, slices: Slices<'_, C>) -> Self::Output;
+}
+
+/// Makes of every choice that is the same for all elements a type, and checks the lengths.
+pub(super) fn with_rule<W: Work>(scalars: &Scalars, elements: Elements<'_>, work: W) -> W::Output {
+    let Elements { p, m, v, copy, .. } = elements;
+    let (n, moments) = (p.len(), scalars.moments());
+    let (m, v) = (if moments > 0 { m } else { &mut [] }, if moments > 1 { v } else { &mut [] });
+    assert!(moments < 1 || m.len() == n, "as many first moments as parameters");
+    assert!(moments < 2 || v.len() == n, "as many second moments as parameters");
     match copy {
-        Copy16::None => {
-            by_rule::<(), InPlace>(vectors, scalars, factor, (old, p, g, m, v, &mut []));
-        }
-        Copy16::Bf16(copy) => {
-            by_rule::<_, InPlace>(vectors, scalars, factor, (old, p, g, m, v, copy));
-        }
-        Copy16::F16(copy) => {
-            by_rule::<_, InPlace>(vectors, scalars, factor, (old, p, g, m, v, copy));
-        }
+        Copy16::None => by_rule::<(), W>(scalars, Slices { p, m, v, copy: &mut [] }, work),
+        Copy16::Bf16(copy) => by_rule(scalars, Slices { p, m, v, copy }, work),
+        Copy16::F16(copy) => by_rule(scalars, Slices { p, m, v, copy }, work),
     }
 }
 
-/// Where the parameters are read.
-trait Origin: Copy + Default {
-    const ELSEWHERE: bool;
-}
-#[derive(Clone, Copy, Default)]
-struct InPlace;
-#[derive(Clone, Copy, Default)]
-struct Elsewhere;
-impl Origin for InPlace {
-    const ELSEWHERE: bool = false;
-}
-impl Origin for Elsewhere {
-    const ELSEWHERE: bool = true;
-}
-
-/// Old and new parameters, gradients, moments, and the copy.
-type Slices<'a, C> =
-    (&'a [f32], &'a mut [f32], &'a [f32], &'a mut [f32], &'a mut [f32], &'a mut [C]);
-
-/// Makes of every choice that is the same for all elements a loop of its own.
-fn by_rule<C: Narrow, O: Origin>(
-    vectors: Vectors,
-    scalars: &Scalars,
-    factor: f32,
-    slices: Slices<'_, C>,
-) {
+fn by_rule<C: Narrow, W: Work>(scalars: &Scalars, slices: Slices<'_, C>, work: W) -> W::Output {
+    assert!(!C::WRITES || slices.copy.len() == slices.p.len(), "a copy as long as the parameters");
     match *scalars {
-        Scalars::Adam(s) if s.l2 != 0.0 => {
-            run::<_, C, O>(vectors, (Adam::<true>(s), factor), slices);
-        }
-        Scalars::Adam(s) => run::<_, C, O>(vectors, (Adam::<false>(s), factor), slices),
-        Scalars::Sgd(s) if s.momentum == 0.0 => {
-            run::<_, C, O>(vectors, (Sgd::<PLAIN>(s), factor), slices);
-        }
-        Scalars::Sgd(s) if s.nesterov => {
-            run::<_, C, O>(vectors, (Sgd::<NESTEROV>(s), factor), slices);
-        }
-        Scalars::Sgd(s) => run::<_, C, O>(vectors, (Sgd::<MOMENTUM>(s), factor), slices),
-        Scalars::Lion(s) => run::<_, C, O>(vectors, (Lion(s), factor), slices),
+        Scalars::Adam(s) if s.l2 != 0.0 => work.run(Adam::<true>(s), slices),
+        Scalars::Adam(s) => work.run(Adam::<false>(s), slices),
+        Scalars::Sgd(s) if s.momentum == 0.0 => work.run(Sgd::<PLAIN>(s), slices),
+        Scalars::Sgd(s) if s.nesterov => work.run(Sgd::<NESTEROV>(s), slices),
+        Scalars::Sgd(s) => work.run(Sgd::<MOMENTUM>(s), slices),
+        Scalars::Lion(s) => work.run(Lion(s), slices),
     }
 }
 
-/// Checks the lengths and runs the loop.
-fn run<R: Rule, C: Narrow, O: Origin>(
+/// The step alone.
+struct Pass<'a> {
     vectors: Vectors,
-    rule: (R, f32),
-    (old, p, g, m, v, copy): Slices<'_, C>,
-) {
-    let n = p.len();
-    assert_eq!(g.len(), n, "as many gradients as parameters");
-    assert!(R::MOMENTS < 1 || m.len() == n, "as many first moments as parameters");
-    assert!(R::MOMENTS < 2 || v.len() == n, "as many second moments as parameters");
-    assert!(!C::WRITES || copy.len() == n, "a copy as long as the parameters");
-    pass(vectors, (rule.0, rule.1, O::default()), old, p, g, m, v, copy);
+    g: &'a [f32],
+    factor: f32,
 }
 
-for_vectors!(fn pass<R: Rule, C: Narrow, O: Origin>(
-    rule: (R, f32, O), old: &[f32], p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32],
-    copy: &mut [C]
+impl Work for Pass<'_> {
+    type Output = ();
+    fn run<R: Rule, C: Narrow>(self, rule: R, slices: Slices<'_, C>) {
+        let Slices { p, m, v, copy } = slices;
+        pass(self.vectors, (rule, self.factor), p, self.g, m, v, copy);
+    }
+}
+
+for_vectors!(fn pass<R: Rule, C: Narrow>(
+    rule: (R, f32), p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], copy: &mut [C]
 ) -> () = pass_loop);
 
 /// The loop. Slices come as arguments of their own: that is how the compiler knows them apart.
 #[inline(always)]
-fn pass_loop<R: Rule, C: Narrow, O: Origin>(
-    (rule, factor, _): (R, f32, O),
-    old: &[f32],
+fn pass_loop<R: Rule, C: Narrow>(
+    (rule, factor): (R, f32),
     p: &mut [f32],
     g: &[f32],
     m: &mut [f32],
@@ -258,15 +262,13 @@ fn pass_loop<R: Rule, C: Narrow, O: Origin>(
 ) {
     let n = p.len();
     let g = &g[..n];
-    let old = if O::ELSEWHERE { &old[..n] } else { old };
     let m = if R::MOMENTS > 0 { &mut m[..n] } else { m };
     let v = if R::MOMENTS > 1 { &mut v[..n] } else { v };
     let copy = if C::WRITES { &mut copy[..n] } else { copy };
     for i in 0..n {
         let first = if R::MOMENTS > 0 { m[i] } else { 0.0 };
         let second = if R::MOMENTS > 1 { v[i] } else { 0.0 };
-        let old_p = if O::ELSEWHERE { old[i] } else { p[i] };
-        let (new_p, new_m, new_v) = rule.element(old_p, g[i] * factor, first, second);
+        let (new_p, new_m, new_v) = rule.element(p[i], g[i] * factor, first, second);
         p[i] = new_p;
         if R::MOMENTS > 0 {
             m[i] = new_m;
@@ -281,7 +283,7 @@ fn pass_loop<R: Rule, C: Narrow, O: Origin>(
 }
 
 /// A type that parameters are rounded to.
-trait Narrow: Copy {
+pub(super) trait Narrow: Copy + Default {
     const WRITES: bool = true;
     fn narrow(x: f32) -> Self;
 }
@@ -318,7 +320,7 @@ impl Narrow for f16 {
 }
 
 /// A rule on one element: (p, g, m, v) to the new (p, m, v).
-trait Rule: Copy {
+pub(super) trait Rule: Copy {
     const MOMENTS: usize;
     fn element(&self, p: f32, g: f32, m: f32, v: f32) -> (f32, f32, f32);
 }

@@ -54,6 +54,25 @@ pub fn combine<T: Element>(sources: &[&[T]], into: &mut [T], op: Op) {
     }
 }
 
+/// [`super::widen`], past the caches if the result is larger than they are.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn widen<T: Element>(from: &[T], into: &mut [f32]) {
+    /// Elements of a block in the first-level cache.
+    const PART: usize = 4096;
+    assert_eq!(from.len(), into.len());
+    if size_of_val(into) < STREAMED_FROM {
+        return super::widen(from, into);
+    }
+    let mut wide = [0.0; PART];
+    for (from, into) in from.chunks(PART).zip(into.chunks_mut(PART)) {
+        let wide = &mut wide[..from.len()];
+        super::widen(from, wide);
+        copy_slice(wide, into);
+    }
+}
+
 /// Copies past the caches.
 ///
 /// # Safety
@@ -214,6 +233,19 @@ mod tests {
                 assert!(into[..offset].iter().all(|&x| x == -1.0), "n={n} offset={offset}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_widened_past_the_caches_is_what_is_widened() {
+        let n = STREAMED_FROM / size_of::<f32>() + 77;
+        let narrow: Vec<half::bf16> =
+            (0..n).map(|i| half::bf16::from_f32((i * 7919 % 1013) as f32 - 500.0)).collect();
+        let (mut want, mut got) = (vec![0.0; n], vec![1.0; n]);
+        crate::reduce::widen(&narrow, &mut want);
+        widen(&narrow, &mut got);
+        assert!(want == got);
+        widen(&narrow[..5], &mut got[..5]);
+        assert!(want == got);
     }
 
     #[test]

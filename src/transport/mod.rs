@@ -19,6 +19,7 @@ pub mod mapped;
 pub mod memory;
 #[cfg(feature = "mpi")]
 pub mod mpi;
+pub mod node_in_place;
 pub(crate) mod node_reduce;
 pub mod node_vector;
 pub mod threads;
