@@ -32,6 +32,30 @@ const LANE_BITS: u32 = 4;
 
 /// The allocation of a shared buffer, which is no collective of a plan.
 const SHARED: u64 = 0xff;
+/// The first of [`Occasion`].
+const OCCASIONS: u64 = 0xf0;
+
+/// What all ranks do together without moving elements.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Occasion {
+    /// They make other groups of themselves.
+    Split,
+    /// Their program ends.
+    End,
+}
+
+impl Occasion {
+    /// All of them.
+    const ALL: [Occasion; 2] = [Occasion::Split, Occasion::End];
+
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Occasion::Split => "a split of the communicator",
+            Occasion::End => "the end of the job",
+        }
+    }
+}
 
 impl Signature {
     /// The signature of a call.
@@ -53,6 +77,11 @@ impl Signature {
     /// The signature of the allocation of a shared buffer.
     pub fn shared_buffer(bytes: usize) -> Self {
         Signature { what: SHARED, n: bytes as u64, rest: 0 }
+    }
+
+    /// The signature of an occasion.
+    pub fn occasion(occasion: Occasion) -> Self {
+        Signature { what: OCCASIONS + place(&Occasion::ALL, |o| *o == occasion), n: 0, rest: 0 }
     }
 
     /// A few bits for the tag of messages: what ranks that call different things send each other
@@ -101,6 +130,11 @@ impl Signature {
     fn describe(&self) -> String {
         if self.what == SHARED {
             return format!("shared({} bytes)", self.n);
+        }
+        if let Some(occasion) =
+            Occasion::ALL.into_iter().find(|&o| self.what == Signature::occasion(o).what)
+        {
+            return occasion.name().to_string();
         }
         let byte = |shift: u32| (self.what >> shift & 0xff) as usize;
         let pick = |i: usize, names: Vec<&'static str>| {

@@ -21,7 +21,7 @@ use crate::plan::{Collective, Plan, Problem, table};
 use crate::reduce;
 use crate::select::{self, Choice, Chosen, Native, Query, Reason, Table};
 use crate::sharding::Sharding;
-use crate::signature::Signature;
+use crate::signature::{Occasion, Signature};
 use crate::transport::frame::{Buffers, Combine};
 use crate::transport::memory::{Located, Sink, Source};
 
@@ -35,6 +35,7 @@ pub(super) struct Ready {
 impl Communicator {
     /// A communicator over the same ranks that chooses by the table in a file, which only rank 0
     /// reads. The table is kept for the life of the process. Collective.
+    #[track_caller]
     pub fn with_table(&self, path: &Path) -> Result<Communicator> {
         let name = path.display().to_string();
         let read = || {
@@ -59,7 +60,9 @@ impl Communicator {
     }
 
     /// A communicator over the same ranks with other settings. Collective.
+    #[track_caller]
     pub fn with_settings(&self, settings: Settings) -> Result<Communicator> {
+        self.come_together(Occasion::Split, Location::caller())?;
         let context = self.context();
         let transport = context.transport.split(0, self.rank())?;
         let world_rank = context.world[self.rank()];

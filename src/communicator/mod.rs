@@ -46,7 +46,7 @@ use crate::plan::{Collective, Problem, check};
 use crate::reduce::{self, streaming};
 use crate::select::{self, Chosen, Order, Table};
 use crate::sharding::Sharding;
-use crate::signature::{self, Signature};
+use crate::signature::Signature;
 use crate::topology::Topology;
 use crate::transport::frame::Combine;
 use crate::transport::lane::Lane;
@@ -159,7 +159,7 @@ impl Communicator {
             None => (0..LANES).map(|_| Lane::alone()).collect(),
         };
         let context = Context::new(transport, leader.node, lanes, topology, world, registry, wait);
-        Ok(Communicator::from_context(context, settings))
+        Ok(Communicator::from_context(context.second(), settings))
     }
 
     /// The first rank of the node, by a gather over the node's own transport.
@@ -255,11 +255,9 @@ impl Communicator {
         let oldest = unused.first().map_or(0, |segment| segment.key);
         let fresh = context.registry.fresh_key(world_rank);
         let mine = Signature::shared_buffer(bytes);
-        signature::note_site(context.lane(), Location::caller());
         let key = |key| Located { key, offset: 0 };
-        context.lane().arrive_with(&mine.words(key(oldest), key(fresh)));
-        context.wait_for_meet(0, "shared")?;
-        signature::compare(&mine, context.lane(), peers, context.calls())?;
+        let words = mine.words(key(oldest), key(fresh));
+        context.meet(0, "shared", &words, &mine, Location::caller())?;
         let offered: Vec<[Located; 2]> = (0..context.lane().locals())
             .filter(|&l| l != context.lane().local())
             .map(|l| Signature::located(&context.lane().words_of(l)))

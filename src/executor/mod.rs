@@ -12,10 +12,14 @@
 //!   lie, so no element moves between ranks of a node before they agree.
 //! * **Between nodes** messages carry a hash of the signature in their tag, so what does not belong
 //!   to a call never reaches its buffers; ranks that then wait in vain tell each other what they
-//!   called (`diagnosis`).
+//!   called (`diagnosis`, with the words of `news`), and whoever sees a difference collects the
+//!   calls of all ranks, so that all of them return the same error (`inquest`, `history`).
 //! * **Allocation.** None after the first run: plans, vectors and workspace are reused.
 
 mod diagnosis;
+mod history;
+mod inquest;
+mod news;
 mod work;
 
 use std::cell::{Cell, RefCell};
@@ -24,7 +28,7 @@ use std::rc::Rc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::check::Checked;
-use crate::signature::{self, Signature};
+use crate::signature::{self, Called, Signature};
 use crate::topology::Topology;
 use crate::transport::Transport;
 use crate::transport::frame::{Buffers, Combine};
@@ -33,6 +37,8 @@ use crate::transport::memory::{Located, Registry};
 use crate::transport::wait::{Wait, WaitPolicy};
 
 use diagnosis::Diagnosis;
+use history::History;
+use inquest::{Inquest, Stand};
 use work::Work;
 
 /// The most started calls under way at once on a communicator; starting one more first waits for
@@ -64,6 +70,10 @@ pub struct Context {
     starts: Cell<u64>,
     /// Set when a call was given up: peers may still wait in it.
     broken: Cell<bool>,
+    /// The number of this communicator among those that used its transport one after another.
+    generation: u64,
+    history: RefCell<History>,
+    inquest: Inquest,
     /// The work of each lane, while it is under way.
     under_way: [RefCell<Option<Box<Work>>>; LANES],
     /// Works that are done, to be used again. Boxed, because they go back and forth between here
@@ -94,16 +104,25 @@ impl Context {
             transport,
             node,
             lanes,
+            history: RefCell::new(History::new(topology.nodes())),
             topology,
             world,
             registry,
             wait,
+            generation: 0,
+            inquest: Inquest::default(),
             calls: Cell::new(0),
             starts: Cell::new(0),
             broken: Cell::new(false),
             under_way: Default::default(),
             spare: RefCell::default(),
         }
+    }
+
+    /// The same where another context has used the transport before: what ranks still tell about
+    /// its calls is not taken for news of this one.
+    pub fn second(self) -> Self {
+        Context { generation: 1, ..self }
     }
 
     /// This rank.
@@ -159,7 +178,7 @@ impl Context {
         self.starts.set(start + 1);
         work.start = start;
         let ticket = Ticket { lane, start };
-        match work.advance(self) {
+        match self.advance(&mut work) {
             Ok(_) => *self.under_way[lane].borrow_mut() = Some(work),
             Err(error) => {
                 let result = Err(error);
@@ -211,18 +230,32 @@ impl Context {
         located: [Located; 2],
         site: &'static Location<'static>,
     ) -> Result<Box<Work>> {
-        if self.broken.get() {
-            let what = format!(
-                "{} at {site}: an earlier collective of this communicator failed or was given up; \
-                 use another communicator",
-                prepared.name
-            );
-            return Err(Error::internal(what).on_rank(self.rank()));
-        }
-        self.calls.set(self.calls.get() + 1);
+        self.refuse_if_broken(&prepared.name, site)?;
+        let call = self.calls.get() + 1;
+        self.calls.set(call);
+        self.history.borrow_mut().note(call, prepared.signature, site);
         let mut work = self.spare.borrow_mut().pop().unwrap_or_default();
         work.begin(self, lane, prepared, buffers, located, site);
         Ok(work)
+    }
+
+    /// An error if an earlier call has failed: the same one where ranks disagreed.
+    fn refuse_if_broken(&self, name: &str, site: &'static Location<'static>) -> Result<()> {
+        if !self.broken.get() {
+            return Ok(());
+        }
+        Err(self.verdict().unwrap_or_else(|| {
+            let what = format!(
+                "{name} at {site}: an earlier collective of this communicator failed or was given \
+                 up; use another communicator"
+            );
+            Error::internal(what).on_rank(self.rank())
+        }))
+    }
+
+    /// Moves a work on. Where ranks disagree, the error is that of all ranks.
+    fn advance(&self, work: &mut Work) -> Result<bool> {
+        work.advance(self).map_err(|error| self.settle(error, work.stand(self)))
     }
 
     /// Waits until a work is done, and moves the others on meanwhile.
@@ -231,7 +264,7 @@ impl Context {
         let mut diagnosis = Diagnosis::default();
         let mut before = work.place();
         let mut looks = 0;
-        while !work.advance(self)? {
+        while !self.advance(work)? {
             if before != work.place() {
                 before = work.place();
                 wait = Wait::new(self.wait);
@@ -240,9 +273,9 @@ impl Context {
             if looks % LOOKS_BETWEEN_MOVES == 0 {
                 self.move_others()?;
             }
-            self.pause(&mut wait, || format!("{}{}", work.describe(self), diagnosis.heard()))?;
+            self.pause(&mut wait, || work.describe(self))?;
             if wait.is_long() {
-                diagnosis.look(self, work, wait.waited())?;
+                diagnosis.look(self, wait.waited(), || work.stand(self))?;
             }
         }
         Ok(())
@@ -256,7 +289,7 @@ impl Context {
         for lane in &self.under_way[1..] {
             // Taken out while it moves: moving never starts or finishes another call.
             let Some(mut work) = lane.take() else { continue };
-            match work.advance(self) {
+            match self.advance(&mut work) {
                 Ok(false) => *lane.borrow_mut() = Some(work),
                 Ok(true) => self.end(work, &Ok(())),
                 Err(error) => {
@@ -271,19 +304,28 @@ impl Context {
 
     /// Puts a work away; one that failed gives up what is under way and breaks the communicator.
     fn end(&self, mut work: Box<Work>, result: &Result<()>) {
-        if result.is_err() {
+        if let Err(error) = result {
             work.cancel(self);
-            self.broken.set(true);
+            self.give_in(error);
         }
         self.spare.borrow_mut().push(work);
+    }
+
+    /// Refuses further calls, because of this error.
+    fn give_in(&self, error: &Error) {
+        self.broken.set(true);
+        if error.kind == ErrorKind::Disagreement {
+            self.conclude(error);
+        }
     }
 
     /// One look of a wait: fails when a peer has failed or the limit is over.
     fn pause(&self, wait: &mut Wait, describe: impl FnOnce() -> String) -> Result<()> {
         if !wait.pause() {
             let what = format!(
-                "{}: waited {:.1} s; a rank may be stuck or gone, or raise --timeout",
+                "{}{}: waited {:.1} s; a rank may be stuck or gone, or raise --timeout",
                 describe(),
+                diagnosis::heard(self),
                 wait.waited().as_secs_f64(),
             );
             return Err(Error::new(ErrorKind::Timeout, what).on_rank(self.rank()));
@@ -294,14 +336,51 @@ impl Context {
         }
     }
 
-    /// Waits until all ranks of the node have arrived on a lane.
-    pub fn wait_for_meet(&self, lane: usize, name: &str) -> Result<()> {
+    /// Meets the ranks of the node outside a call, with these words on the lines, which begin with
+    /// the signature; compares that.
+    pub fn meet(
+        &self,
+        lane: usize,
+        name: &str,
+        words: &[u64],
+        signature: &Signature,
+        site: &'static Location<'static>,
+    ) -> Result<()> {
+        self.refuse_if_broken(name, site)?;
+        let place = &self.lanes[lane];
+        // What is made here is for the next call.
+        let call = self.calls() + 1;
+        let stand = || {
+            let site = format!("{}:{}", site.file(), site.line());
+            let called = Called { rank: self.rank(), signature: *signature, site };
+            Some(Stand { call, called, waits_for: Vec::new() })
+        };
+        signature::note_site(place, site);
+        place.arrive_with(words);
+        let met = self.wait_for_meet(place, stand, || {
+            format!("{name} at {site}, before collective no. {call}, for {}", self.absent(lane))
+        });
+        let met = met.and_then(|()| {
+            signature::compare(signature, place, self.peers(), call)
+                .map_err(|error| self.settle(error, stand()))
+        });
+        met.inspect_err(|error| self.give_in(error))
+    }
+
+    fn wait_for_meet(
+        &self,
+        lane: &Lane,
+        stand: impl Fn() -> Option<Stand>,
+        describe: impl Fn() -> String,
+    ) -> Result<()> {
         let mut wait = Wait::new(self.wait);
-        while !self.lanes[lane].all_arrived() {
+        let mut diagnosis = Diagnosis::default();
+        while !lane.all_arrived() {
             self.move_others()?;
-            self.pause(&mut wait, || {
-                format!("{name}, collective no. {}, for {}", self.calls(), self.absent(lane))
-            })?;
+            self.pause(&mut wait, &describe)?;
+            if wait.is_long() {
+                diagnosis.look(self, wait.waited(), &stand)?;
+            }
         }
         Ok(())
     }
@@ -381,12 +460,8 @@ impl Prepared {
         if self.rides || place.has_scratch(self.scratch_bytes()) {
             return Ok(());
         }
-        signature::note_site(place, site);
-        place.arrive_with(&self.signature.to_words());
-        context.wait_for_meet(lane, &self.name)?;
-        // The call that this prepares is the next one.
-        let call = context.calls() + 1;
-        signature::compare(&self.signature, place, context.peers(), call)?;
+        let words = self.signature.to_words();
+        context.meet(lane, &self.name, &words, &self.signature, site)?;
         place.grow_scratch(context.node.as_deref(), self.scratch_bytes())
     }
 }

@@ -12,6 +12,7 @@
 use std::panic::Location;
 use std::rc::Rc;
 
+use super::inquest::Stand;
 use super::{Context, Prepared};
 use crate::error::{Error, Result};
 use crate::plan::{Buffer, Round};
@@ -98,20 +99,16 @@ impl Work {
         (self.round, self.phase == Phase::Moving)
     }
 
-    /// What this rank called.
-    pub(super) fn called(&self, context: &Context) -> Option<Called> {
+    /// Where this rank stands in it.
+    pub(super) fn stand(&self, context: &Context) -> Option<Stand> {
         let signature = self.prepared.as_ref()?.signature;
         let site = format!("{}:{}", self.site.file(), self.site.line());
-        Some(Called { rank: context.rank(), signature, site })
-    }
-
-    /// The lane, and the number of the call.
-    pub(super) fn number(&self) -> [u64; 2] {
-        [self.lane as u64, self.call]
+        let called = Called { rank: context.rank(), signature, site };
+        Some(Stand { call: self.call, called, waits_for: self.waits_for() })
     }
 
     /// The ranks whose messages it waits for.
-    pub(super) fn waits_for(&self) -> Vec<usize> {
+    fn waits_for(&self) -> Vec<usize> {
         if self.phase == Phase::Moving { self.posted.missing() } else { Vec::new() }
     }
 
