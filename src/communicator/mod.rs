@@ -290,7 +290,9 @@ impl Communicator {
             return Ok(ready.clone());
         }
         let ready = self.prepare(call, shared)?;
-        ready.prepared.reserve(self.context(), 0, site)?;
+        if !ready.widens {
+            ready.prepared.reserve(self.context(), 0, site)?;
+        }
         let mut kept = self.inner.prepared.borrow_mut();
         if kept.len() >= MOST_PREPARED {
             kept.clear();
@@ -306,7 +308,7 @@ impl Communicator {
             Chosen::Planned(row) => row,
             Chosen::Native(native) => {
                 let prepared = Rc::new(self.prepare_native(call, native)?);
-                return Ok(Ready { prepared, native: Some(native) });
+                return Ok(Ready { prepared, native: Some(native), widens: false });
             }
         };
         let plan = check::check_local((row.build)(problem, topology, rank), problem, topology)?;
@@ -335,7 +337,9 @@ impl Communicator {
             reads_peers,
             peer_bytes: peer_bytes.collect(),
         };
-        Ok(Ready { prepared: Rc::new(prepared), native: None })
+        let half = call.dtype.is_half() && problem.collective.reduces();
+        let widens = half && !row.single_rounding;
+        Ok(Ready { prepared: Rc::new(prepared), native: None, widens })
     }
 
     fn problem<T: Element>(&self, collective: Collective, sharding: &Sharding) -> Problem {

@@ -13,7 +13,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::Context;
-use super::inquest::Stand;
+use super::history::Past;
 use super::news::News;
 use crate::error::Result;
 use crate::signature::Called;
@@ -36,16 +36,17 @@ impl Diagnosis {
         &mut self,
         context: &Context,
         waited: Duration,
-        stand: impl FnOnce() -> Option<Stand>,
+        stand: Option<Past>,
+        waits_for: impl FnOnce() -> Vec<usize>,
     ) -> Result<()> {
         if waited < HEAR_AFTER || context.transport.ranks() == 1 {
             return Ok(());
         }
-        let Some(stand) = stand() else { return Ok(()) };
+        let Some(stand) = stand else { return Ok(()) };
         if waited >= TELL_AFTER && !self.told {
             self.told = true;
-            let news = News::Waiting { call: stand.call, called: stand.called.clone() };
-            for &peer in &stand.waits_for {
+            let news = News::Waiting { call: stand.call, called: stand.called(context.rank()) };
+            for peer in waits_for() {
                 context.tell(peer, &news)?;
             }
         }
@@ -64,11 +65,11 @@ impl Diagnosis {
 }
 
 /// A call in which a rank that waits has called something else than this one.
-fn found(context: &Context, stand: &Stand) -> Option<(u64, Vec<Called>)> {
+fn found(context: &Context, stand: &Past) -> Option<(u64, Vec<Called>)> {
     context.inquest.waiting.borrow().values().find_map(|(call, theirs)| {
-        let own = context.called(*call, stand)?;
+        let own = context.past(*call, stand)?;
         let differ = own.signature != theirs.signature;
-        differ.then(|| (*call, vec![own, theirs.clone()]))
+        differ.then(|| (*call, vec![theirs.clone()]))
     })
 }
 

@@ -7,19 +7,30 @@
 
 use std::panic::Location;
 
-use crate::signature::Signature;
+use crate::signature::{Called, Signature};
 
 /// Calls remembered where ranks may drift apart. A power of two.
 const MANY: usize = 1024;
 /// Calls remembered by ranks of one node. A power of two.
 const FEW: usize = 8;
 
-/// One call.
+/// One call of this rank.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Past {
-    call: u64,
+    /// Its number.
+    pub(super) call: u64,
+    /// What it is.
     pub(super) signature: Signature,
+    /// Where it stands in the program.
     pub(super) site: &'static Location<'static>,
+}
+
+impl Past {
+    /// What others are told of it.
+    pub(super) fn called(&self, rank: usize) -> Called {
+        let site = format!("{}:{}", self.site.file(), self.site.line());
+        Called { rank, signature: self.signature, site }
+    }
 }
 
 /// The last calls of this rank.
@@ -40,14 +51,9 @@ impl History {
     }
 
     /// Notes a call. Numbers grow.
-    pub(super) fn note(
-        &mut self,
-        call: u64,
-        signature: Signature,
-        site: &'static Location<'static>,
-    ) {
-        let place = self.place(call);
-        self.ring[place] = Some(Past { call, signature, site });
+    pub(super) fn note(&mut self, past: Past) {
+        let place = self.place(past.call);
+        self.ring[place] = Some(past);
     }
 
     /// The call of this number, if it has been and is remembered.
@@ -67,7 +73,7 @@ mod tests {
             assert!(history.find(0).is_none());
             for last in 1..3 * many {
                 let signature = Signature::from_parts([last, 2, 3]);
-                history.note(last, signature, Location::caller());
+                history.note(Past { call: last, signature, site: Location::caller() });
                 for call in [last, last.saturating_sub(many - 1).max(1)] {
                     let parts = history.find(call).unwrap().signature.to_words();
                     assert_eq!(parts, [call, 2, 3]);

@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Context;
+use super::history::Past;
 use super::news::News;
 use crate::error::{Error, ErrorKind, Result};
 use crate::signature::{Called, disagreement};
@@ -40,17 +41,6 @@ pub(super) struct Inquest {
     answered: Cell<bool>,
     /// The error that all ranks return.
     verdict: RefCell<Option<Error>>,
-}
-
-/// Where this rank stands.
-#[derive(Clone, Debug)]
-pub(super) struct Stand {
-    /// The number of the call.
-    pub(super) call: u64,
-    /// What it is.
-    pub(super) called: Called,
-    /// The ranks whose messages it waits for.
-    pub(super) waits_for: Vec<usize>,
 }
 
 /// An inquest that this rank leads.
@@ -75,17 +65,17 @@ impl Context {
     }
 
     /// What this rank called there, if it has and remembers.
-    pub(super) fn called(&self, call: u64, stand: &Stand) -> Option<Called> {
-        if call == stand.call {
-            return Some(stand.called.clone());
-        }
-        let past = self.history.borrow().find(call)?;
-        let site = format!("{}:{}", past.site.file(), past.site.line());
-        Some(Called { rank: self.rank(), signature: past.signature, site })
+    pub(super) fn past(&self, call: u64, stand: &Past) -> Option<Past> {
+        if call == stand.call { Some(*stand) } else { self.history.borrow().find(call) }
+    }
+
+    /// The same in the words that others read.
+    fn called(&self, call: u64, stand: &Past) -> Option<Called> {
+        self.past(call, stand).map(|past| past.called(self.rank()))
     }
 
     /// The error of all ranks, from one that this rank has found alone or with its node.
-    pub(super) fn settle(&self, error: Error, stand: Option<Stand>) -> Error {
+    pub(super) fn settle(&self, error: Error, stand: Option<Past>) -> Error {
         if error.kind != ErrorKind::Disagreement {
             return error;
         }
@@ -107,7 +97,7 @@ impl Context {
     /// has anything to say.
     pub(super) fn lead(
         &self,
-        stand: &Stand,
+        stand: &Past,
         call: u64,
         known: Vec<Called>,
         local: Option<Error>,
@@ -148,7 +138,7 @@ impl Context {
     }
 
     /// Waits for the verdict of another rank; without one, the error is this rank's own.
-    fn follow(&self, stand: &Stand, own: Error) -> Result<Error> {
+    fn follow(&self, stand: &Past, own: Error) -> Result<Error> {
         let mut wait = Wait::new(WaitPolicy { spins: 0, limit: 2 * GRACE });
         while wait.pause() {
             self.hear_all(stand, None)?;
@@ -160,7 +150,7 @@ impl Context {
     }
 
     /// Hears and answers everything that has been told.
-    pub(super) fn hear_all(&self, stand: &Stand, leading: Option<&mut Leading>) -> Result<()> {
+    pub(super) fn hear_all(&self, stand: &Past, leading: Option<&mut Leading>) -> Result<()> {
         let mut leading = leading;
         while let Some((rank, words)) = self.transport.hear()? {
             match News::decode(rank, self.generation, &words) {

@@ -28,7 +28,7 @@ use std::rc::Rc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::check::Checked;
-use crate::signature::{self, Called, Signature};
+use crate::signature::{self, Signature};
 use crate::topology::Topology;
 use crate::transport::Transport;
 use crate::transport::frame::{Buffers, Combine};
@@ -37,8 +37,8 @@ use crate::transport::memory::{Located, Registry};
 use crate::transport::wait::{Wait, WaitPolicy};
 
 use diagnosis::Diagnosis;
-use history::History;
-use inquest::{Inquest, Stand};
+use history::{History, Past};
+use inquest::Inquest;
 use work::Work;
 
 /// The most started calls under way at once on a communicator; starting one more first waits for
@@ -233,7 +233,7 @@ impl Context {
         self.refuse_if_broken(&prepared.name, site)?;
         let call = self.calls.get() + 1;
         self.calls.set(call);
-        self.history.borrow_mut().note(call, prepared.signature, site);
+        self.history.borrow_mut().note(Past { call, signature: prepared.signature, site });
         let mut work = self.spare.borrow_mut().pop().unwrap_or_default();
         work.begin(self, lane, prepared, buffers, located, site);
         Ok(work)
@@ -255,7 +255,7 @@ impl Context {
 
     /// Moves a work on. Where ranks disagree, the error is that of all ranks.
     fn advance(&self, work: &mut Work) -> Result<bool> {
-        work.advance(self).map_err(|error| self.settle(error, work.stand(self)))
+        work.advance(self).map_err(|error| self.settle(error, work.stand()))
     }
 
     /// Waits until a work is done, and moves the others on meanwhile.
@@ -275,7 +275,7 @@ impl Context {
             }
             self.pause(&mut wait, || work.describe(self))?;
             if wait.is_long() {
-                diagnosis.look(self, wait.waited(), || work.stand(self))?;
+                diagnosis.look(self, wait.waited(), work.stand(), || work.waits_for())?;
             }
         }
         Ok(())
@@ -350,11 +350,7 @@ impl Context {
         let place = &self.lanes[lane];
         // What is made here is for the next call.
         let call = self.calls() + 1;
-        let stand = || {
-            let site = format!("{}:{}", site.file(), site.line());
-            let called = Called { rank: self.rank(), signature: *signature, site };
-            Some(Stand { call, called, waits_for: Vec::new() })
-        };
+        let stand = Some(Past { call, signature: *signature, site });
         signature::note_site(place, site);
         place.arrive_with(words);
         let met = self.wait_for_meet(place, stand, || {
@@ -362,7 +358,7 @@ impl Context {
         });
         let met = met.and_then(|()| {
             signature::compare(signature, place, self.peers(), call)
-                .map_err(|error| self.settle(error, stand()))
+                .map_err(|error| self.settle(error, stand))
         });
         met.inspect_err(|error| self.give_in(error))
     }
@@ -370,7 +366,7 @@ impl Context {
     fn wait_for_meet(
         &self,
         lane: &Lane,
-        stand: impl Fn() -> Option<Stand>,
+        stand: Option<Past>,
         describe: impl Fn() -> String,
     ) -> Result<()> {
         let mut wait = Wait::new(self.wait);
@@ -379,7 +375,7 @@ impl Context {
             self.move_others()?;
             self.pause(&mut wait, &describe)?;
             if wait.is_long() {
-                diagnosis.look(self, wait.waited(), &stand)?;
+                diagnosis.look(self, wait.waited(), stand, Vec::new)?;
             }
         }
         Ok(())

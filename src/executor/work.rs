@@ -12,11 +12,11 @@
 use std::panic::Location;
 use std::rc::Rc;
 
-use super::inquest::Stand;
+use super::history::Past;
 use super::{Context, Prepared};
 use crate::error::{Error, Result};
 use crate::plan::{Buffer, Round};
-use crate::signature::{self, Called, Signature};
+use crate::signature::{self, Signature};
 use crate::transport::Posted;
 use crate::transport::frame::{Buffers, Frame};
 use crate::transport::memory::{Located, Registered};
@@ -100,15 +100,13 @@ impl Work {
     }
 
     /// Where this rank stands in it.
-    pub(super) fn stand(&self, context: &Context) -> Option<Stand> {
+    pub(super) fn stand(&self) -> Option<Past> {
         let signature = self.prepared.as_ref()?.signature;
-        let site = format!("{}:{}", self.site.file(), self.site.line());
-        let called = Called { rank: context.rank(), signature, site };
-        Some(Stand { call: self.call, called, waits_for: self.waits_for() })
+        Some(Past { call: self.call, signature, site: self.site })
     }
 
     /// The ranks whose messages it waits for.
-    fn waits_for(&self) -> Vec<usize> {
+    pub(super) fn waits_for(&self) -> Vec<usize> {
         if self.phase == Phase::Moving { self.posted.missing() } else { Vec::new() }
     }
 
