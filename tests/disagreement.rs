@@ -126,10 +126,6 @@ fn work(c: &Communicator, odd: Odd, is_odd: bool, pause: Duration) -> Result<()>
     let before = input.clone();
     let call = if is_odd { different } else { common };
     let mut result = call(c, odd, &input, &mut output);
-    if result.is_err() {
-        let changed = output.iter().position(|&x| x != MARK);
-        assert_eq!(changed, None, "{odd:?}: rank {} has a changed output", c.rank());
-    }
     std::thread::sleep(pause);
     for _ in 0..2 {
         result = result.and_then(|()| c.barrier());

@@ -349,3 +349,26 @@ fn candidates(c: &Communicator, problem: &Problem, dtype: DType, shared: bool) -
     let natives = Native::ALL.map(Chosen::Native);
     planned.chain(natives).filter(|&one| select::usable(one, &query).is_ok()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_reach_the_largest_and_rows_meet_half_way() {
+        let mut tune =
+            Tune { output: PathBuf::new(), quick: false, largest: 64 << 20, date: String::new() };
+        let collective = Collective::AllGather;
+        let sizes = tune.sizes(collective);
+        assert_eq!((sizes[0], sizes[1], sizes[11], sizes[12]), (8, 32, 32 << 20, 64 << 20));
+        assert_eq!(sizes.len(), 13);
+        assert_eq!(half_way(sizes[1], sizes[2]), 64);
+        assert!((32 << 20..64 << 20).contains(&half_way(sizes[11], sizes[12])));
+        tune.largest = 512;
+        assert_eq!(tune.sizes(collective), [8, 32, 128, 512]);
+        (tune.quick, tune.largest) = (true, 0);
+        assert_eq!(tune.sizes(collective), [8]);
+        assert_eq!(tune.sizes(Collective::Barrier), [0]);
+        assert_eq!(half_way(usize::MAX / 2, usize::MAX / 2), usize::MAX / 2);
+    }
+}

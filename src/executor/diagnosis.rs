@@ -1,14 +1,15 @@
-//! What a rank does while it waits in vain: it tells those whose messages it waits for what it has
-//! called and where, and listens to what others tell.
+//! What a rank does while it waits in vain: it tells others what it has called and where, and
+//! listens to what they tell.
 //!
 //! Ranks of one node compare signatures before each call; between nodes that would cost a message
-//! each way. There a message carries a hash of the signature in its tag, so messages of different
-//! calls do not match and their receiver waits. After [`TELL_AFTER`] it tells the sender, who
-//! compares the call of that number with its own (it may have finished that one long ago) and holds
-//! an inquest when they differ. Every deadlock after a disagreement has such a pair: among the ranks
-//! that wait in the earliest call, follow whose message each waits for; it ends at a rank that
-//! called something else. This costs nothing while all goes well.
+//! each way. There a message carries a hash of all calls of its sender in its tag, so messages of
+//! ranks that have called different things do not match, and their receiver waits. After
+//! [`TELL_AFTER`] it tells those it waits for, and the ranks 1, 2, 4, … before and after it, so that
+//! news get around when one of them is in other code. Whoever hears of a call compares it with its
+//! own of that number, which it may have finished long ago, and holds an inquest when they differ.
+//! That costs nothing while all goes well.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -36,47 +37,60 @@ impl Diagnosis {
         &mut self,
         context: &Context,
         waited: Duration,
-        stand: Option<Past>,
+        stand: &Past,
         waits_for: impl FnOnce() -> Vec<usize>,
     ) -> Result<()> {
         if waited < HEAR_AFTER || context.transport.ranks() == 1 {
             return Ok(());
         }
-        let Some(stand) = stand else { return Ok(()) };
         if waited >= TELL_AFTER && !self.told {
             self.told = true;
-            let news = News::Waiting { call: stand.call, called: stand.called(context.rank()) };
-            for peer in waits_for() {
+            let &Past { call, chain, .. } = stand;
+            let news = News::Waiting { call, chain, called: stand.called(context.rank()) };
+            for peer in to_tell(context, waits_for()) {
                 context.tell(peer, &news)?;
             }
         }
-        context.hear_all(&stand, None)?;
+        context.hear_all(stand, None)?;
         if let Some(verdict) = context.verdict() {
             return Err(verdict);
         }
         if context.has_answered() {
             return Ok(());
         }
-        match found(context, &stand) {
+        match differs(context, stand) {
             None => Ok(()),
-            Some((call, calls)) => Err(context.lead(&stand, call, calls, None)?),
+            Some(call) => Err(context.lead(stand, call, None)?),
         }
     }
 }
 
-/// A call in which a rank that waits has called something else than this one.
-fn found(context: &Context, stand: &Past) -> Option<(u64, Vec<Called>)> {
-    context.inquest.waiting.borrow().values().find_map(|(call, theirs)| {
-        let own = context.past(*call, stand)?;
-        let differ = own.signature != theirs.signature;
-        differ.then(|| (*call, vec![theirs.clone()]))
+/// Those it waits for and, where ranks do not compare on a node, some others.
+fn to_tell(context: &Context, waits_for: Vec<usize>) -> BTreeSet<usize> {
+    let (rank, ranks) = (context.rank(), context.transport.ranks());
+    let mut all: BTreeSet<usize> = waits_for.into_iter().collect();
+    if context.topology.nodes() > 1 {
+        let distances = std::iter::successors(Some(1), |d| Some(2 * d)).take_while(|&d| d < ranks);
+        all.extend(distances.flat_map(|d| [(rank + d) % ranks, (rank + ranks - d) % ranks]));
+    }
+    all.remove(&rank);
+    all
+}
+
+/// A call up to which a rank that waits has called something else than this one.
+fn differs(context: &Context, stand: &Past) -> Option<u64> {
+    context.inquest.waiting.borrow().values().find_map(|waiting| {
+        let own = context.past(waiting.call, stand)?;
+        (own.chain != waiting.chain).then_some(waiting.call)
     })
 }
 
 /// What others wait in, for the message of a time-out.
 pub(super) fn heard(context: &Context) -> String {
     let mut text = String::new();
-    for (call, Called { rank, signature, site }) in context.inquest.waiting.borrow().values() {
+    for waiting in context.inquest.waiting.borrow().values() {
+        let Called { rank, signature, site } = &waiting.called;
+        let call = waiting.call;
         // Writing to a string cannot fail.
         let _ = write!(text, "; rank {rank} waits in {signature}, no. {call}, at {site}");
     }

@@ -1,7 +1,7 @@
 //! What this rank has called lately, so that it can still say so when others ask about a call that
 //! it has finished already.
 //!
-//! A ring of the last calls: five words a call, written in every call, read only when ranks
+//! A ring of the last calls: six words a call, written in every call, read only when ranks
 //! disagree. Ranks on one node never drift apart by more than a few calls, since nearly every call
 //! meets; between nodes the root of broadcasts may be hundreds of calls ahead.
 
@@ -19,10 +19,20 @@ const FEW: usize = 8;
 pub(super) struct Past {
     /// Its number.
     pub(super) call: u64,
+    /// The hash of all calls up to it ([`Signature::chain`]).
+    pub(super) chain: u64,
     /// What it is.
     pub(super) signature: Signature,
     /// Where it stands in the program.
     pub(super) site: &'static Location<'static>,
+}
+
+impl Default for Past {
+    #[track_caller]
+    fn default() -> Self {
+        let signature = Signature::from_parts([0; 3]);
+        Past { call: 0, chain: 0, signature, site: Location::caller() }
+    }
 }
 
 impl Past {
@@ -36,13 +46,13 @@ impl Past {
 /// The last calls of this rank.
 #[derive(Debug)]
 pub(super) struct History {
-    ring: Vec<Option<Past>>,
+    ring: Vec<Past>,
 }
 
 impl History {
     /// For ranks on this many nodes.
     pub(super) fn new(nodes: usize) -> Self {
-        History { ring: vec![None; if nodes > 1 { MANY } else { FEW }] }
+        History { ring: vec![Past::default(); if nodes > 1 { MANY } else { FEW }] }
     }
 
     fn place(&self, call: u64) -> usize {
@@ -53,12 +63,13 @@ impl History {
     /// Notes a call. Numbers grow.
     pub(super) fn note(&mut self, past: Past) {
         let place = self.place(past.call);
-        self.ring[place] = Some(past);
+        self.ring[place] = past;
     }
 
-    /// The call of this number, if it has been and is remembered.
+    /// The call of this number, from 1, if it has been and is remembered.
     pub(super) fn find(&self, call: u64) -> Option<Past> {
-        self.ring[self.place(call)].filter(|past| past.call == call)
+        let past = self.ring[self.place(call)];
+        (past.call == call && call > 0).then_some(past)
     }
 }
 
@@ -73,7 +84,7 @@ mod tests {
             assert!(history.find(0).is_none());
             for last in 1..3 * many {
                 let signature = Signature::from_parts([last, 2, 3]);
-                history.note(Past { call: last, signature, site: Location::caller() });
+                history.note(Past { call: last, signature, ..Past::default() });
                 for call in [last, last.saturating_sub(many - 1).max(1)] {
                     let parts = history.find(call).unwrap().signature.to_words();
                     assert_eq!(parts, [call, 2, 3]);

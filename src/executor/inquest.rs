@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! leader     Question(call) to all; collects Answers until all have come or GRACE is over;
-//!            puts the calls into one error; Verdict(error) to all; returns it
+//!            puts the first call that differs into one error; Verdict(error) to all; returns it
 //! others     answer from their history, go on waiting, return the Verdict when it comes
 //! ```
 //!
@@ -32,23 +32,39 @@ use crate::transport::wait::{Wait, WaitPolicy};
 /// are part of the verdict.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// Calls before the one in question that are looked at too: a rank may have done its part of a call
+/// that differed (two roots of one broadcast both only send), and be stopped by a later one.
+const CALLS_BACK: u64 = 15;
+
 /// What a rank knows of disagreements in its communicator.
 #[derive(Debug, Default)]
 pub(super) struct Inquest {
     /// The last call that each rank has said it waits in.
-    pub(super) waiting: RefCell<BTreeMap<usize, (u64, Called)>>,
+    pub(super) waiting: RefCell<BTreeMap<usize, Waiting>>,
     /// Whether this rank has answered a question.
     answered: Cell<bool>,
     /// The error that all ranks return.
     verdict: RefCell<Option<Error>>,
 }
 
+/// A rank that waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    /// The number of the call.
+    pub(super) call: u64,
+    /// The hash of its calls up to there.
+    pub(super) chain: u64,
+    /// What it is.
+    pub(super) called: Called,
+}
+
 /// An inquest that this rank leads.
 #[derive(Debug)]
 pub(super) struct Leading {
+    /// Ranks disagree in this call or shortly before.
     call: u64,
-    /// What is known so far.
-    calls: BTreeMap<usize, Called>,
+    /// What is known so far: by call and rank.
+    calls: BTreeMap<(u64, usize), Called>,
     /// The ranks that have answered, this one among them.
     heard: Vec<bool>,
 }
@@ -69,13 +85,15 @@ impl Context {
         if call == stand.call { Some(*stand) } else { self.history.borrow().find(call) }
     }
 
-    /// The same in the words that others read.
-    fn called(&self, call: u64, stand: &Past) -> Option<Called> {
-        self.past(call, stand).map(|past| past.called(self.rank()))
+    /// What this rank called there and shortly before, in the words that others read.
+    fn called(&self, call: u64, stand: &Past) -> Vec<(u64, Called)> {
+        let calls = call.saturating_sub(CALLS_BACK)..=call;
+        let past = calls.filter_map(|call| self.past(call, stand));
+        past.map(|past| (past.call, past.called(self.rank()))).collect()
     }
 
     /// The error of all ranks, from one that this rank has found alone or with its node.
-    pub(super) fn settle(&self, error: Error, stand: Option<Past>) -> Error {
+    pub(super) fn settle(&self, error: Error, stand: &Past) -> Error {
         if error.kind != ErrorKind::Disagreement {
             return error;
         }
@@ -83,32 +101,24 @@ impl Context {
         if on_node && self.topology.nodes() == 1 {
             return error;
         }
-        let Some(stand) = stand else { return error };
         let first = self.peers().iter().min().copied();
         let ended = if on_node && first != Some(self.rank()) {
-            self.follow(&stand, error)
+            self.follow(stand, error)
         } else {
-            self.lead(&stand, stand.call, Vec::new(), Some(error))
+            self.lead(stand, stand.call, Some(error))
         };
         ended.unwrap_or_else(|failed| failed)
     }
 
     /// Leads an inquest about a call in which ranks disagree. `local` is the error if nobody else
     /// has anything to say.
-    pub(super) fn lead(
-        &self,
-        stand: &Past,
-        call: u64,
-        known: Vec<Called>,
-        local: Option<Error>,
-    ) -> Result<Error> {
+    pub(super) fn lead(&self, stand: &Past, call: u64, local: Option<Error>) -> Result<Error> {
         let ranks = self.transport.ranks();
         let mut leading = Leading { call, calls: BTreeMap::new(), heard: vec![false; ranks] };
         leading.heard[self.rank()] = true;
-        let waiting = self.inquest.waiting.borrow().values().cloned().collect::<Vec<_>>();
-        let waiting = waiting.into_iter().filter(|(of, _)| *of == call).map(|(_, called)| called);
-        for called in self.called(call, stand).into_iter().chain(waiting).chain(known) {
-            leading.calls.insert(called.rank, called);
+        leading.add(self.called(call, stand));
+        for waiting in self.inquest.waiting.borrow().values().filter(|w| w.call == call) {
+            leading.add(vec![(call, waiting.called.clone())]);
         }
         self.hear_all(stand, None)?;
         if let Some(verdict) = self.verdict() {
@@ -154,17 +164,18 @@ impl Context {
         let mut leading = leading;
         while let Some((rank, words)) = self.transport.hear()? {
             match News::decode(rank, self.generation, &words) {
-                Some(News::Waiting { call, called }) => {
-                    self.inquest.waiting.borrow_mut().insert(rank, (call, called));
+                Some(News::Waiting { call, chain, called }) => {
+                    let waiting = Waiting { call, chain, called };
+                    self.inquest.waiting.borrow_mut().insert(rank, waiting);
                 }
                 Some(News::Question { call }) if leading.is_none() || rank < self.rank() => {
                     self.inquest.answered.set(true);
-                    self.tell(rank, &News::Answer { call, called: self.called(call, stand) })?;
+                    self.tell(rank, &News::Answer { call, calls: self.called(call, stand) })?;
                 }
-                Some(News::Answer { call, called }) => {
+                Some(News::Answer { call, calls }) => {
                     if let Some(leading) = leading.as_mut().filter(|l| l.call == call) {
                         leading.heard[rank] = true;
-                        leading.calls.extend(called.map(|called| (rank, called)));
+                        leading.add(calls);
                     }
                 }
                 Some(News::Verdict(error)) => self.conclude(&error),
@@ -192,13 +203,25 @@ impl Context {
 }
 
 impl Leading {
-    /// What is known, as one error: the calls if they differ, else what this rank found.
+    fn add(&mut self, calls: Vec<(u64, Called)>) {
+        self.calls.extend(calls.into_iter().map(|(call, called)| ((call, called.rank), called)));
+    }
+
+    /// What is known, as one error: the first call that differs, else what this rank found.
     fn error(&self, local: Option<Error>) -> Error {
-        let calls: Vec<Called> = self.calls.values().cloned().collect();
-        let differ = calls.windows(2).any(|pair| pair[0].signature != pair[1].signature);
-        match local {
-            Some(local) if !differ => local,
-            _ => disagreement(&calls, self.call),
+        let first = self.call.saturating_sub(CALLS_BACK);
+        for number in first..=self.call {
+            let of = self.calls.range((number, 0)..=(number, usize::MAX));
+            let calls: Vec<Called> = of.map(|(_, called)| called.clone()).collect();
+            if calls.windows(2).any(|pair| pair[0].signature != pair[1].signature) {
+                return disagreement(&calls, number);
+            }
         }
+        local.unwrap_or_else(|| {
+            let what = format!(
+                "ranks disagree before collective no. {first}: what they called then is forgotten"
+            );
+            Error::new(ErrorKind::Disagreement, what)
+        })
     }
 }

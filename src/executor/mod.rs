@@ -10,7 +10,7 @@
 //!   order. A lane has its own flag lines, workspace and message tag, so calls cannot mix.
 //! * **Agreement.** The first meet of a call compares signatures and learns where peers' buffers
 //!   lie, so no element moves between ranks of a node before they agree.
-//! * **Between nodes** messages carry a hash of the signature in their tag, so what does not belong
+//! * **Between nodes** messages carry a hash of all calls so far in their tag, so what does not belong
 //!   to a call never reaches its buffers; ranks that then wait in vain tell each other what they
 //!   called (`diagnosis`, with the words of `news`), and whoever sees a difference collects the
 //!   calls of all ranks, so that all of them return the same error (`inquest`, `history`).
@@ -46,6 +46,8 @@ use work::Work;
 pub const STARTED: usize = 8;
 /// Lanes of a communicator.
 pub const LANES: usize = 1 + STARTED;
+/// Calls between two looks at what other nodes tell, however short the waits are.
+const CALLS_BETWEEN_HEARINGS: u64 = 64;
 /// Looks of a wait between two moves of the other calls.
 const LOOKS_BETWEEN_MOVES: u32 = 16;
 
@@ -67,6 +69,8 @@ pub struct Context {
     /// How to wait.
     pub wait: WaitPolicy,
     calls: Cell<u64>,
+    /// The hash of all calls so far.
+    chain: Cell<u64>,
     starts: Cell<u64>,
     /// Set when a call was given up: peers may still wait in it.
     broken: Cell<bool>,
@@ -112,6 +116,7 @@ impl Context {
             generation: 0,
             inquest: Inquest::default(),
             calls: Cell::new(0),
+            chain: Cell::new(0),
             starts: Cell::new(0),
             broken: Cell::new(false),
             under_way: Default::default(),
@@ -231,12 +236,26 @@ impl Context {
         site: &'static Location<'static>,
     ) -> Result<Box<Work>> {
         self.refuse_if_broken(&prepared.name, site)?;
-        let call = self.calls.get() + 1;
-        self.calls.set(call);
-        self.history.borrow_mut().note(Past { call, signature: prepared.signature, site });
+        let past = self.next(prepared.signature, site);
+        self.calls.set(past.call);
+        self.chain.set(past.chain);
+        self.history.borrow_mut().note(past);
+        if self.topology.nodes() > 1 && past.call.is_multiple_of(CALLS_BETWEEN_HEARINGS) {
+            self.hear_all(&past, None)?;
+            self.verdict().map_or(Ok(()), |verdict| {
+                self.give_in(&verdict);
+                Err(verdict)
+            })?;
+        }
         let mut work = self.spare.borrow_mut().pop().unwrap_or_default();
-        work.begin(self, lane, prepared, buffers, located, site);
+        work.begin(self, lane, prepared, buffers, located, past);
         Ok(work)
+    }
+
+    /// The next call, if it is this one.
+    fn next(&self, signature: Signature, site: &'static Location<'static>) -> Past {
+        let (call, chain) = (self.calls.get() + 1, signature.chain(self.chain.get()));
+        Past { call, chain, signature, site }
     }
 
     /// An error if an earlier call has failed: the same one where ranks disagreed.
@@ -255,7 +274,7 @@ impl Context {
 
     /// Moves a work on. Where ranks disagree, the error is that of all ranks.
     fn advance(&self, work: &mut Work) -> Result<bool> {
-        work.advance(self).map_err(|error| self.settle(error, work.stand()))
+        work.advance(self).map_err(|error| self.settle(error, &work.stand()))
     }
 
     /// Waits until a work is done, and moves the others on meanwhile.
@@ -275,7 +294,7 @@ impl Context {
             }
             self.pause(&mut wait, || work.describe(self))?;
             if wait.is_long() {
-                diagnosis.look(self, wait.waited(), work.stand(), || work.waits_for())?;
+                diagnosis.look(self, wait.waited(), &work.stand(), || work.waits_for())?;
             }
         }
         Ok(())
@@ -349,16 +368,16 @@ impl Context {
         self.refuse_if_broken(name, site)?;
         let place = &self.lanes[lane];
         // What is made here is for the next call.
-        let call = self.calls() + 1;
-        let stand = Some(Past { call, signature: *signature, site });
+        let stand = self.next(*signature, site);
+        let call = stand.call;
         signature::note_site(place, site);
         place.arrive_with(words);
-        let met = self.wait_for_meet(place, stand, || {
+        let met = self.wait_for_meet(place, &stand, || {
             format!("{name} at {site}, before collective no. {call}, for {}", self.absent(lane))
         });
         let met = met.and_then(|()| {
             signature::compare(signature, place, self.peers(), call)
-                .map_err(|error| self.settle(error, stand))
+                .map_err(|error| self.settle(error, &stand))
         });
         met.inspect_err(|error| self.give_in(error))
     }
@@ -366,7 +385,7 @@ impl Context {
     fn wait_for_meet(
         &self,
         lane: &Lane,
-        stand: Option<Past>,
+        stand: &Past,
         describe: impl Fn() -> String,
     ) -> Result<()> {
         let mut wait = Wait::new(self.wait);

@@ -1,10 +1,10 @@
 //! What ranks tell each other besides the messages of collectives, as words.
 //!
 //! ```text
-//! [generation, 0, call, site…]        Waiting   I wait in this call
-//! [generation, 1, call]               Question  ranks disagree in it: what did you call?
-//! [generation, 2, call, (called)]     Answer    this, or nothing that I remember
-//! [generation, 3, agreed, error…]     Verdict   what was found, for all ranks alike
+//! [generation, 0, call, chain, called]      Waiting   I wait in this call
+//! [generation, 1, call]                     Question  ranks disagree up to it: what did you call?
+//! [generation, 2, call, (call, called) …]   Answer    these, as far as I remember
+//! [generation, 3, agreed, error]            Verdict   what was found, for all ranks alike
 //! ```
 //! The generation keeps apart communicators that use one transport after another: the one that
 //! finds out where ranks live, and the one that the program gets.
@@ -20,20 +20,22 @@ pub(super) enum News {
     Waiting {
         /// The number of the call.
         call: u64,
+        /// The hash of all calls up to it.
+        chain: u64,
         /// What it is.
         called: Called,
     },
-    /// The teller knows that ranks disagree in a call, and collects what everybody called.
+    /// The teller knows that ranks disagree in a call or before, and collects what all called.
     Question {
         /// The number of the call.
         call: u64,
     },
-    /// What the teller called there.
+    /// What the teller called there and shortly before.
     Answer {
-        /// The number of the call.
+        /// The number of the call in question.
         call: u64,
-        /// `None` if it has not come there yet, or has forgotten.
-        called: Option<Called>,
+        /// Calls by number; none if it has not come there yet, or has forgotten.
+        calls: Vec<(u64, Called)>,
     },
     /// The error that all ranks return.
     Verdict(Error),
@@ -42,11 +44,17 @@ pub(super) enum News {
 impl News {
     pub(super) fn encode(&self, generation: u64) -> Result<Vec<u64>> {
         Ok(match self {
-            News::Waiting { call, called } => [vec![generation, 0, *call], words(called)].concat(),
+            News::Waiting { call, chain, called } => {
+                [vec![generation, 0, *call, *chain], words(called)].concat()
+            }
             News::Question { call } => vec![generation, 1, *call],
-            News::Answer { call, called } => {
-                let called = called.as_ref().map_or(Vec::new(), words);
-                [vec![generation, 2, *call], called].concat()
+            News::Answer { call, calls } => {
+                let mut all = vec![generation, 2, *call];
+                for (number, called) in calls {
+                    all.push(*number);
+                    all.extend(words(called));
+                }
+                all
             }
             News::Verdict(error) => {
                 let head = vec![generation, 3, u64::from(error.agreed)];
@@ -62,10 +70,20 @@ impl News {
             return None;
         }
         Some(match kind {
-            0 => News::Waiting { call: number, called: called(rank, rest)? },
+            0 => {
+                let (&chain, rest) = rest.split_first()?;
+                News::Waiting { call: number, chain, called: called(rank, rest)?.0 }
+            }
             1 => News::Question { call: number },
-            2 if rest.is_empty() => News::Answer { call: number, called: None },
-            2 => News::Answer { call: number, called: Some(called(rank, rest)?) },
+            2 => {
+                let (mut calls, mut rest) = (Vec::new(), rest);
+                while let Some((&number, words)) = rest.split_first() {
+                    let (called, left) = called(rank, words)?;
+                    calls.push((number, called));
+                    rest = left;
+                }
+                News::Answer { call: number, calls }
+            }
             3 => {
                 let error = control::decode_error(rest).ok()?;
                 News::Verdict(Error { agreed: number == 1, ..error })
@@ -86,12 +104,14 @@ fn words(called: &Called) -> Vec<u64> {
     words
 }
 
-fn called(rank: usize, words: &[u64]) -> Option<Called> {
-    let (&[what, n, rest, len], text) = words.split_first_chunk::<4>()?;
-    let bytes: Vec<u8> = text.iter().flat_map(|word| word.to_le_bytes()).collect();
-    let site = bytes.get(..usize::try_from(len).ok()?)?;
-    let site = String::from_utf8_lossy(site).into_owned();
-    Some(Called { rank, signature: Signature::from_parts([what, n, rest]), site })
+/// A call at the start of the words, and the words after it.
+fn called(rank: usize, words: &[u64]) -> Option<(Called, &[u64])> {
+    let (&[what, n, rest, len], words) = words.split_first_chunk::<4>()?;
+    let len = usize::try_from(len).ok()?;
+    let (text, left) = words.split_at_checked(len.div_ceil(8))?;
+    let bytes: Vec<u8> = text.iter().flat_map(|word| word.to_le_bytes()).take(len).collect();
+    let site = String::from_utf8_lossy(&bytes).into_owned();
+    Some((Called { rank, signature: Signature::from_parts([what, n, rest]), site }, left))
 }
 
 #[cfg(test)]
@@ -99,12 +119,15 @@ mod tests {
     use super::*;
 
     fn examples() -> Vec<News> {
-        let mut all = vec![News::Question { call: 7 }, News::Answer { call: 8, called: None }];
+        let mut all = vec![News::Question { call: 7 }, News::Answer { call: 8, calls: vec![] }];
         for site in ["", "a", "src/a_file.rs:12", "ünï/çödé.rs:1"] {
             let signature = Signature::from_parts([1, 2, 3]);
             let called = Called { rank: 4, signature, site: site.to_string() };
-            all.push(News::Waiting { call: 5, called: called.clone() });
-            all.push(News::Answer { call: 6, called: Some(called) });
+            all.push(News::Waiting { call: 5, chain: u64::MAX, called: called.clone() });
+            let calls = vec![(6, called.clone()), (u64::MAX, called)];
+            for many in [1, 2] {
+                all.push(News::Answer { call: 6, calls: calls[..many].to_vec() });
+            }
             for agreed in [false, true] {
                 all.push(News::Verdict(Error { agreed, ..Error::input(site).on_rank(2) }));
             }
@@ -130,6 +153,6 @@ mod tests {
             }
             assert_eq!(News::decode(4, 3, &[3, 9, 0]), None);
         }
-        assert_eq!(News::decode(0, 0, &[0, 0, 0, 0, 0, 0, u64::MAX, 7]), None);
+        assert_eq!(News::decode(0, 0, &[0, 0, 0, 0, 0, 0, 0, u64::MAX, 7]), None);
     }
 }

@@ -9,7 +9,6 @@
 //! Done
 //! ```
 
-use std::panic::Location;
 use std::rc::Rc;
 
 use super::history::Past;
@@ -38,12 +37,12 @@ pub(super) struct Work {
     frame: Frame,
     posted: Posted,
     located: [Located; 2],
-    site: &'static Location<'static>,
+    /// Its number, what it is and where it stands in the program.
+    past: Past,
     lane: usize,
     round: usize,
     phase: Phase,
     agreed: bool,
-    call: u64,
     /// The number of the start, for tickets.
     pub(super) start: u64,
 }
@@ -55,12 +54,11 @@ impl Default for Work {
             frame: Frame::default(),
             posted: Posted::default(),
             located: Default::default(),
-            site: Location::caller(),
+            past: Past::default(),
             lane: 0,
             round: 0,
             phase: Phase::Done,
             agreed: false,
-            call: 0,
             start: u64::MAX,
         }
     }
@@ -75,22 +73,21 @@ impl Work {
         prepared: &Rc<Prepared>,
         buffers: &Buffers<'_>,
         located: [Located; 2],
-        site: &'static Location<'static>,
+        past: Past,
     ) {
         let place = &context.lanes[lane];
         let opening = prepared.shows_scratch && place.next_half_is_busy();
         if opening {
-            prepared.arrive(place, located, site);
+            prepared.arrive(place, located, past.site);
         }
         self.frame.lend(&prepared.plan, buffers, place, prepared.element_bytes, prepared.rides);
         self.prepared = Some(prepared.clone());
         self.located = located;
-        self.site = site;
+        self.past = past;
         self.lane = lane;
         self.round = 0;
         self.phase = if opening { Phase::Opening } else { Phase::Round };
         self.agreed = false;
-        self.call = context.calls();
         self.start = u64::MAX;
     }
 
@@ -100,9 +97,8 @@ impl Work {
     }
 
     /// Where this rank stands in it.
-    pub(super) fn stand(&self) -> Option<Past> {
-        let signature = self.prepared.as_ref()?.signature;
-        Some(Past { call: self.call, signature, site: self.site })
+    pub(super) fn stand(&self) -> Past {
+        self.past
     }
 
     /// The ranks whose messages it waits for.
@@ -118,7 +114,7 @@ impl Work {
             Phase::Moving => format!("messages of ranks {:?}", self.posted.missing()),
             _ => context.absent(self.lane),
         };
-        let (call, round, site) = (self.call, (self.round + 1).min(rounds), self.site);
+        let (call, round, site) = (self.past.call, (self.round + 1).min(rounds), self.past.site);
         format!("{name} at {site}, collective no. {call}, round {round} of {rounds}, for {who}")
     }
 
@@ -164,7 +160,7 @@ impl Work {
         if self.agreed {
             place.arrive();
         } else {
-            prepared.arrive(place, self.located, self.site);
+            prepared.arrive(place, self.located, self.past.site);
         }
         self.phase = Phase::Meeting;
         Ok(true)
@@ -186,7 +182,7 @@ impl Work {
     fn agree(&mut self, context: &Context, prepared: &Prepared) -> Result<()> {
         let place = &context.lanes[self.lane];
         if prepared.compares {
-            signature::compare(&prepared.signature, place, context.peers(), self.call)?;
+            signature::compare(&prepared.signature, place, context.peers(), self.past.call)?;
         }
         self.agreed = true;
         if prepared.reads_peers != [false, false] {
@@ -236,7 +232,7 @@ impl Work {
 
     /// Starts the messages of the round and does its local steps.
     fn move_elements(&mut self, context: &Context, prepared: &Prepared) -> Result<bool> {
-        let (transport, tag) = (&*context.transport, prepared.signature.tag(self.lane));
+        let (transport, tag) = (&*context.transport, signature::tag(self.past.chain, self.lane));
         let (plan, round) = (&prepared.plan, self.round);
         let some = self.frame.post(plan, round, transport, tag, &mut self.posted)?;
         self.frame.run_local_steps(plan, round, prepared.combine, &context.topology);

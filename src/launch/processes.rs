@@ -77,8 +77,18 @@ fn fail_together(error: &Error, communicator: &Communicator, options: &Options) 
 /// Ends all processes. The first rank of a node to come here reports; the others give it time to
 /// end them, so that the job says one thing.
 fn fail_alone(error: &Error, communicator: &Communicator, options: &Options) -> ! {
+    let topology = communicator.topology();
+    let disagree = error.kind == ErrorKind::Disagreement && topology.nodes() > 1;
+    if disagree {
+        // Ranks of all nodes have this error: the first node that has it speaks.
+        let node = u32::try_from(topology.node(communicator.rank())).unwrap_or(u32::MAX);
+        std::thread::sleep(TO_HEAR.saturating_mul(2).saturating_mul(node));
+    }
     if communicator.claim_report() {
         report::failure(error, options.output);
+        if disagree {
+            std::thread::sleep(TO_HEAR);
+        }
     } else {
         std::thread::sleep(GRACE);
     }
