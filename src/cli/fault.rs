@@ -85,7 +85,8 @@ impl Fault {
             Kind::Agree => return c.agree(if odd { Err(trouble()) } else { Ok(()) }),
             Kind::Skip if odd => return Ok(()),
             kind => {
-                let result = mismatch(c, kind, odd);
+                // Ranks that have done their part of the call wait in the next one.
+                let result = mismatch(c, kind, odd).and_then(|()| c.barrier());
                 return other.map_or(result.clone(), |other| other.agree(result));
             }
         }

@@ -150,6 +150,7 @@ impl Communicator {
             plan: check_local(plan, &nothing, topology)?,
             rides: false,
             compares: self.settings().compares,
+            leaves_early: false,
             signature: Signature::new(&call.problem, call.dtype, call.op, native.name()),
             name: format!("{}/{}", call.problem.collective.name(), native.name()),
             element_bytes: call.dtype.bytes(),

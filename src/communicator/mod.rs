@@ -42,7 +42,8 @@ pub use shared_vector::SharedVector;
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::executor::{Context, LANES, Prepared};
-use crate::plan::{Collective, Problem, check};
+use crate::plan::check::{self, Checked};
+use crate::plan::{Collective, Problem};
 use crate::reduce::{self, streaming};
 use crate::select::{self, Chosen, Order, Table};
 use crate::sharding::Sharding;
@@ -325,11 +326,13 @@ impl Communicator {
         let shows_scratch = plan.scratch > 0 && meets && !rides;
         let streams =
             streaming::pays(select::bytes_of(problem, call.dtype), context.lane().locals());
+        let leaves_early = private && topology.nodes() == 1 && leaves_early(problem, &plan);
         let prepared = Prepared {
             plan,
             shows_scratch,
             rides,
             compares: self.settings().compares,
+            leaves_early,
             signature: Signature::new(problem, call.dtype, call.op, row.name),
             name: format!("{}/{}", problem.collective.name(), row.name),
             element_bytes: bytes,
@@ -346,6 +349,15 @@ impl Communicator {
         let piece = (self.settings().piece_bytes / size_of::<T>()).max(1);
         Problem { piece, ..Problem::new(collective, sharding.clone()) }
     }
+}
+
+/// Whether a rank has nothing to learn from the others at the last meet of a plan whose buffers
+/// peers do not read: the root of a broadcast.
+fn leaves_early(problem: &Problem, plan: &Checked) -> bool {
+    let last = plan.rounds.last();
+    problem.collective.root() == Some(plan.rank)
+        && matches!(problem.collective, Collective::Broadcast { .. })
+        && last.is_some_and(|round| round.meet && round.steps.is_empty())
 }
 
 struct Leader {

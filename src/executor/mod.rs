@@ -16,6 +16,7 @@
 //!   calls of all ranks, so that all of them return the same error (`inquest`, `history`).
 //! * **Allocation.** None after the first run: plans, vectors and workspace are reused.
 
+mod debt;
 mod diagnosis;
 mod history;
 mod inquest;
@@ -36,6 +37,7 @@ use crate::transport::lane::{Lane, PAYLOAD_BYTES};
 use crate::transport::memory::{Located, Registry};
 use crate::transport::wait::{Wait, WaitPolicy};
 
+use debt::Debts;
 use diagnosis::Diagnosis;
 use history::{History, Past};
 use inquest::Inquest;
@@ -77,6 +79,7 @@ pub struct Context {
     /// The number of this communicator among those that used its transport one after another.
     generation: u64,
     history: RefCell<History>,
+    debts: Debts,
     inquest: Inquest,
     /// The work of each lane, while it is under way.
     under_way: [RefCell<Option<Box<Work>>>; LANES],
@@ -114,6 +117,7 @@ impl Context {
             registry,
             wait,
             generation: 0,
+            debts: Debts::default(),
             inquest: Inquest::default(),
             calls: Cell::new(0),
             chain: Cell::new(0),
@@ -370,27 +374,28 @@ impl Context {
         // What is made here is for the next call.
         let stand = self.next(*signature, site);
         let call = stand.call;
-        signature::note_site(place, site);
-        place.arrive_with(words);
-        let met = self.wait_for_meet(place, &stand, || {
-            format!("{name} at {site}, before collective no. {call}, for {}", self.absent(lane))
-        });
+        let describe =
+            || format!("{name} at {site}, before collective no. {call}, for {}", self.absent(lane));
+        let settle = |error| self.settle(error, &stand);
+        let met = self.wait_until(|| self.settle_debt(lane).map_err(settle), &stand, describe);
         let met = met.and_then(|()| {
-            signature::compare(signature, place, self.peers(), call)
-                .map_err(|error| self.settle(error, &stand))
+            signature::note_site(place, site);
+            place.arrive_with(words);
+            self.wait_until(|| Ok(place.all_arrived()), &stand, describe)?;
+            signature::compare(signature, place, self.peers(), call).map_err(settle)
         });
         met.inspect_err(|error| self.give_in(error))
     }
 
-    fn wait_for_meet(
+    fn wait_until(
         &self,
-        lane: &Lane,
+        done: impl Fn() -> Result<bool>,
         stand: &Past,
         describe: impl Fn() -> String,
     ) -> Result<()> {
         let mut wait = Wait::new(self.wait);
         let mut diagnosis = Diagnosis::default();
-        while !lane.all_arrived() {
+        while !done()? {
             self.move_others()?;
             self.pause(&mut wait, &describe)?;
             if wait.is_long() {
@@ -431,6 +436,8 @@ pub struct Prepared {
     pub rides: bool,
     /// Whether signatures are compared at the first meet.
     pub compares: bool,
+    /// Whether this rank does not wait at the last meet (see `debt`).
+    pub leaves_early: bool,
 }
 
 impl Prepared {

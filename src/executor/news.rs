@@ -124,7 +124,7 @@ mod tests {
             let signature = Signature::from_parts([1, 2, 3]);
             let called = Called { rank: 4, signature, site: site.to_string() };
             all.push(News::Waiting { call: 5, chain: u64::MAX, called: called.clone() });
-            let calls = vec![(6, called.clone()), (u64::MAX, called)];
+            let calls = [(6, called.clone()), (u64::MAX, called)];
             for many in [1, 2] {
                 all.push(News::Answer { call: 6, calls: calls[..many].to_vec() });
             }

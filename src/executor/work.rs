@@ -1,6 +1,7 @@
 //! One call on its way.
 //!
 //! ```text
+//! Settling  wait for the ranks that were not waited for in the call before, and compare with them
 //! Opening   wait until the workspace is free (only when its last use has not been met since)
 //! Round     arrive at the meet of the round, or start it
 //! Meeting   wait for the ranks of the node; at the first meet also compare signatures
@@ -22,6 +23,7 @@ use crate::transport::memory::{Located, Registered};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Phase {
+    Settling,
     Opening,
     Round,
     Meeting,
@@ -42,6 +44,8 @@ pub(super) struct Work {
     lane: usize,
     round: usize,
     phase: Phase,
+    /// Whether its workspace may still be read by peers when it begins.
+    opens: bool,
     agreed: bool,
     /// The number of the start, for tickets.
     pub(super) start: u64,
@@ -58,6 +62,7 @@ impl Default for Work {
             lane: 0,
             round: 0,
             phase: Phase::Done,
+            opens: false,
             agreed: false,
             start: u64::MAX,
         }
@@ -76,17 +81,14 @@ impl Work {
         past: Past,
     ) {
         let place = &context.lanes[lane];
-        let opening = prepared.shows_scratch && place.next_half_is_busy();
-        if opening {
-            prepared.arrive(place, located, past.site);
-        }
+        self.opens = prepared.shows_scratch && place.next_half_is_busy();
         self.frame.lend(&prepared.plan, buffers, place, prepared.element_bytes, prepared.rides);
         self.prepared = Some(prepared.clone());
         self.located = located;
         self.past = past;
         self.lane = lane;
         self.round = 0;
-        self.phase = if opening { Phase::Opening } else { Phase::Round };
+        self.phase = Phase::Settling;
         self.agreed = false;
         self.start = u64::MAX;
     }
@@ -123,6 +125,7 @@ impl Work {
         let Some(prepared) = self.prepared.clone() else { return Ok(true) };
         loop {
             let moved = match self.phase {
+                Phase::Settling => self.settle(context, &prepared)?,
                 Phase::Opening => self.leave_opening(context, &prepared)?,
                 Phase::Round => match prepared.plan.rounds.get(self.round) {
                     Some(round) => self.enter_round(context, &prepared, round)?,
@@ -136,6 +139,19 @@ impl Work {
                 return Ok(false);
             }
         }
+    }
+
+    /// Nothing of this rank's that peers may still look at is written before this.
+    fn settle(&mut self, context: &Context, prepared: &Prepared) -> Result<bool> {
+        if !context.settle_debt(self.lane)? {
+            return Ok(false);
+        }
+        self.phase = Phase::Round;
+        if self.opens {
+            prepared.arrive(&context.lanes[self.lane], self.located, self.past.site);
+            self.phase = Phase::Opening;
+        }
+        Ok(true)
     }
 
     fn leave_opening(&mut self, context: &Context, prepared: &Prepared) -> Result<bool> {
@@ -161,6 +177,11 @@ impl Work {
             place.arrive();
         } else {
             prepared.arrive(place, self.located, self.past.site);
+        }
+        if prepared.leaves_early && self.round + 1 == prepared.plan.rounds.len() {
+            context.owe(self.lane, self.past, prepared.compares && !self.agreed);
+            self.round += 1;
+            return Ok(true);
         }
         self.phase = Phase::Meeting;
         Ok(true)
