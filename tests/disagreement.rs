@@ -187,7 +187,7 @@ fn side_by_side(many: usize, case: impl Fn(usize) + Sync) {
 }
 
 #[test]
-fn ranks_on_different_nodes_that_disagree_all_return_the_same_error() {
+fn ranks_on_different_nodes_that_disagree_find_out() {
     let mut cases = Vec::new();
     for (l, nodes) in LAYOUTS.into_iter().enumerate() {
         for (k, odd) in ALL.into_iter().enumerate() {
@@ -276,5 +276,29 @@ fn a_rank_that_splits_while_others_call_something_else_is_named() {
         let message = &errors[0].message;
         assert!(message.contains("ranks 0, 1 called all_reduce(f64, n = 3, sum)"), "{message}");
         assert!(message.contains("rank 2 called a split of the communicator"), "{message}");
+    }
+}
+
+/// The root has done its part and waits in another communicator, whose other ranks are not there.
+#[test]
+fn a_rank_that_waits_in_another_communicator_returns_the_same_error() {
+    for nodes in [&[0, 1][..], &[0, 1, 1, 2], &[0, 0, 0, 1]] {
+        let results = threads_on_nodes(nodes, Settings::default(), |c| {
+            let other = c.with_settings(*c.settings())?;
+            let last = c.ranks() - 1;
+            let mut data = vec![c.rank() as f32; if c.rank() == last { 2 * N } else { N }];
+            let mut result = c.broadcast(&mut data, 0);
+            if c.rank() == 0 && result.is_ok() {
+                result = other.barrier();
+            }
+            result = result.and_then(|()| c.barrier());
+            Ok(result.expect_err("ranks disagree"))
+        });
+        let errors = results.unwrap();
+        assert!(errors.iter().all(|error| error == &errors[0]), "{nodes:?}: {errors:#?}");
+        let last = nodes.len() - 1;
+        let said = format!("rank {last} called broadcast(f32, n = {}, root = 0)", 2 * N);
+        assert!(errors[0].message.contains(&said), "{}", errors[0]);
+        assert!(errors[0].agreed, "{}", errors[0]);
     }
 }

@@ -102,7 +102,7 @@ type PreparedCalls = HashMap<(Call, [bool; 2]), Ready>;
 
 #[derive(Debug)]
 struct Inner {
-    context: Context,
+    context: Rc<Context>,
     settings: Settings,
     /// Calls made before, so that a repeated one-shot call plans nothing.
     prepared: RefCell<PreparedCalls>,
@@ -151,10 +151,10 @@ impl Communicator {
         if topology.local(rank) != local {
             return Err(Error::internal(format!("rank {rank} has two places on its node")));
         }
-        let Some(inner) = Rc::into_inner(start.inner) else {
+        let Some(flat) = start.into_context() else {
             return Err(Error::internal("the communicator is in use before it is made"));
         };
-        let (transport, wait) = (inner.context.transport, inner.context.wait);
+        let (transport, wait) = (flat.transport, flat.wait);
         let lanes = match &leader.node {
             Some(node) => Lane::many(&**node, LANES)?,
             None => (0..LANES).map(|_| Lane::alone()).collect(),
@@ -187,12 +187,18 @@ impl Communicator {
         let start = Communicator::from_context(context, settings);
         let ranks = start.all_gather_vec(&[rank as u64])?.0;
         let label = ranks.first().map_or(rank, |&first| first as usize);
-        let node = Rc::into_inner(start.inner).map(|inner| inner.context.transport);
+        let node = start.into_context().map(|context| context.transport);
         Ok(Leader { label, node })
     }
 
     fn from_context(context: Context, settings: Settings) -> Self {
-        Communicator { inner: Rc::new(Inner { context, settings, prepared: RefCell::default() }) }
+        let (context, prepared) = (context.known(), RefCell::default());
+        Communicator { inner: Rc::new(Inner { context, settings, prepared }) }
+    }
+
+    /// What is left when the last handle is taken apart.
+    fn into_context(self) -> Option<Context> {
+        Rc::into_inner(self.inner).and_then(|inner| Rc::into_inner(inner.context))
     }
 
     /// The number of this rank, from 0.

@@ -4,10 +4,11 @@
 //! Ranks of one node compare signatures before each call; between nodes that would cost a message
 //! each way. There a message carries a hash of all calls of its sender in its tag, so messages of
 //! ranks that have called different things do not match, and their receiver waits. After
-//! [`TELL_AFTER`] it tells those it waits for, and the ranks 1, 2, 4, … before and after it, so that
-//! news get around when one of them is in other code. Whoever hears of a call compares it with its
-//! own of that number, which it may have finished long ago, and holds an inquest when they differ.
-//! That costs nothing while all goes well.
+//! [`TELL_AFTER`] it tells those it waits for, and the ranks 1, 2, 4, … before and after it, so
+//! that news get around when one of them is in other code. Whoever hears of a call compares it with
+//! its own of that number, which it may have finished long ago, and holds an inquest when they
+//! differ. It listens in its other communicators too (`attend`). That costs nothing while all goes
+//! well.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -55,12 +56,9 @@ impl Diagnosis {
         if let Some(verdict) = context.verdict() {
             return Err(verdict);
         }
-        if context.has_answered() {
-            return Ok(());
-        }
         match differs(context, stand) {
-            None => Ok(()),
-            Some(call) => Err(context.lead(stand, call, None)?),
+            Some(call) if !context.has_answered() => Err(context.lead(stand, call, None)?),
+            _ => context.attend_others(),
         }
     }
 }
@@ -78,7 +76,7 @@ fn to_tell(context: &Context, waits_for: Vec<usize>) -> BTreeSet<usize> {
 }
 
 /// A call up to which a rank that waits has called something else than this one.
-fn differs(context: &Context, stand: &Past) -> Option<u64> {
+pub(super) fn differs(context: &Context, stand: &Past) -> Option<u64> {
     context.inquest.waiting.borrow().values().find_map(|waiting| {
         let own = context.past(waiting.call, stand)?;
         (own.chain != waiting.chain).then_some(waiting.call)

@@ -10,12 +10,13 @@
 //!   order. A lane has its own flag lines, workspace and message tag, so calls cannot mix.
 //! * **Agreement.** The first meet of a call compares signatures and learns where peers' buffers
 //!   lie, so no element moves between ranks of a node before they agree.
-//! * **Between nodes** messages carry a hash of all calls so far in their tag, so what does not belong
-//!   to a call never reaches its buffers; ranks that then wait in vain tell each other what they
-//!   called (`diagnosis`, with the words of `news`), and whoever sees a difference collects the
-//!   calls of all ranks, so that all of them return the same error (`inquest`, `history`).
+//! * **Between nodes** messages carry a hash of all calls so far in their tag, so what does not
+//!   belong to a call never reaches its buffers; ranks that then wait in vain tell each other what
+//!   they called (`diagnosis`, with the words of `news`), and whoever sees a difference collects
+//!   the calls of all ranks, so that all of them return the same error (`inquest`, `history`).
 //! * **Allocation.** None after the first run: plans, vectors and workspace are reused.
 
+mod attend;
 mod debt;
 mod diagnosis;
 mod history;
