@@ -30,8 +30,45 @@ pub struct Signature {
 /// Bits of a tag for the lane.
 const LANE_BITS: u32 = 4;
 
+/// A multiplier that mixes low bits into high ones.
+const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The tag of the messages of a call on a lane, after [`Signature::chain`]: messages of ranks that
+/// call different things, or have done so before, do not match, and so never reach a buffer.
+pub fn tag(chain: u64, lane: usize) -> Tag {
+    const BITS: u32 = TAG_BITS - LANE_BITS;
+    let mixed = (chain ^ chain >> 32).wrapping_mul(ODD);
+    // All ones is the tag of another kind of message.
+    let bits = ((mixed >> (64 - BITS)) as Tag).min((1 << BITS) - 2);
+    (lane as Tag) << BITS | bits
+}
+
 /// The allocation of a shared buffer, which is no collective of a plan.
 const SHARED: u64 = 0xff;
+/// The first of [`Occasion`].
+const OCCASIONS: u64 = 0xf0;
+
+/// What all ranks do together without moving elements.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Occasion {
+    /// They make other groups of themselves.
+    Split,
+    /// Their program ends.
+    End,
+}
+
+impl Occasion {
+    /// All of them.
+    const ALL: [Occasion; 2] = [Occasion::Split, Occasion::End];
+
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Occasion::Split => "a split of the communicator",
+            Occasion::End => "the end of the job",
+        }
+    }
+}
 
 impl Signature {
     /// The signature of a call.
@@ -55,19 +92,16 @@ impl Signature {
         Signature { what: SHARED, n: bytes as u64, rest: 0 }
     }
 
-    /// A few bits for the tag of messages: what ranks that call different things send each other
-    /// does not match, and so never reaches a buffer.
-    pub fn tag_bits(&self) -> u32 {
-        const BITS: u32 = TAG_BITS - LANE_BITS;
-        let mixed =
-            (self.what ^ self.n.rotate_left(20) ^ self.rest).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        // All ones is the tag of another kind of message.
-        ((mixed >> (64 - BITS)) as u32).min((1 << BITS) - 2)
+    /// The signature of an occasion.
+    pub fn occasion(occasion: Occasion) -> Self {
+        Signature { what: OCCASIONS + place(&Occasion::ALL, |o| *o == occasion), n: 0, rest: 0 }
     }
 
-    /// The tag of the messages of a call on a lane.
-    pub fn tag(&self, lane: usize) -> Tag {
-        (lane as Tag) << (TAG_BITS - LANE_BITS) | self.tag_bits()
+    /// The hash of a series of calls that ends with this one; `before` is that of the calls
+    /// before it. Ranks that have called the same things in the same order have the same hash.
+    pub fn chain(&self, before: u64) -> u64 {
+        let own = self.what ^ self.n.rotate_left(20) ^ self.rest;
+        (before.rotate_left(23) ^ own).wrapping_mul(ODD)
     }
 
     /// The words for the flag line.
@@ -101,6 +135,11 @@ impl Signature {
     fn describe(&self) -> String {
         if self.what == SHARED {
             return format!("shared({} bytes)", self.n);
+        }
+        if let Some(occasion) =
+            Occasion::ALL.into_iter().find(|&o| self.what == Signature::occasion(o).what)
+        {
+            return occasion.name().to_string();
         }
         let byte = |shift: u32| (self.what >> shift & 0xff) as usize;
         let pick = |i: usize, names: Vec<&'static str>| {

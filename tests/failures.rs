@@ -47,9 +47,13 @@ fn fault(processes: bool, kind: &str, rank: usize, more: &[&str]) -> Ended {
 
 /// The one line of a job that must have failed in time.
 fn only_line(end: &Ended, code: i32) -> &str {
+    only_line_within(end, code, LIMIT)
+}
+
+fn only_line_within(end: &Ended, code: i32, limit: Duration) -> &str {
     assert_eq!(end.code, code, "{end:#?}");
     assert_eq!(end.lines.len(), 1, "one message for the job: {end:#?}");
-    assert!(end.time < LIMIT, "{end:#?}");
+    assert!(end.time < limit, "{end:#?}");
     &end.lines[0]
 }
 
@@ -164,6 +168,53 @@ fn ranks_that_disagree_are_named_with_calls_and_lines() {
             assert!(first.ends_with(&format!("at src/cli/fault.rs:{line}")), "{text}");
             assert!(second.contains(&format!("rank 1 called {odd_call}")), "{text}");
             assert!(second.contains(&format!("at src/cli/fault.rs:{odd_line}")), "{text}");
+        }
+    }
+}
+
+/// Each way of disagreeing, on ranks that pretend to live on one node each and on nodes of two: one
+/// line, which every rank has, names all of them. A rank that has left out a call is named too,
+/// when its program ends.
+#[test]
+fn all_ranks_of_several_nodes_have_the_same_error_when_they_disagree() {
+    let _alone = alone();
+    let sum = |dtype: &str, n: usize, op: &str| format!("all_reduce({dtype}, n = {n}, {op})");
+    let broadcast = |root: usize| format!("broadcast(i32, n = 8, root = {root})");
+    let usual = sum("i32", 8, "sum");
+    let cases = [
+        ("mismatch-count", usual.clone(), sum("i32", 9, "sum")),
+        ("mismatch-type", usual.clone(), sum("f32", 8, "sum")),
+        ("mismatch-op", usual.clone(), sum("i32", 8, "max")),
+        ("mismatch-root", broadcast(0), broadcast(2)),
+        ("mismatch-collective", usual.clone(), broadcast(0)),
+        ("skip", usual, "the end of the job".into()),
+    ];
+    for processes in ways() {
+        for ((kind, call, odd_call), locals) in
+            cases.iter().flat_map(|case| ["1", "2"].map(|locals| (case, locals)))
+        {
+            // A rank that has left cannot compare its error with that of the others.
+            let compare = if *kind == "skip" { &[][..] } else { &["--compare"] };
+            let end = fault(processes, kind, 1, &[&["--ranks-per-node", locals], compare].concat());
+            // Half a second to find out and at most two until all have answered, on a busy machine.
+            let text = only_line_within(&end, 3, 3 * LIMIT);
+            // Errors that differ would begin with the number of a rank.
+            assert!(text.starts_with("rankwise: ranks disagree in collective no. "), "{text}");
+            let (first, second) = text.split_once("; ").expect("two calls");
+            assert!(first.contains(&format!("ranks 0, 2 called {call} at src/cli/f")), "{text}");
+            assert!(second.contains(&format!("rank 1 called {odd_call} at src/")), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_rank_that_leaves_out_a_call_is_named_at_the_end_of_its_program() {
+    let _alone = alone();
+    for processes in ways() {
+        for rank in [0, RANKS - 1] {
+            let end = fault(processes, "skip", rank, &[]);
+            let line = only_line(&end, 3);
+            assert!(line.contains(&format!("rank {rank} called the end of the job")), "{line}");
         }
     }
 }

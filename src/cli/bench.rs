@@ -76,6 +76,9 @@ enum Operation {
 enum Against {
     /// The same collective of the MPI library (16-bit sums: converted to f32 and back)
     Native,
+    /// The nonblocking collective of the MPI library and a wait (reduce_scatter:
+    /// MPI_Ireduce_scatter)
+    NativeImmediate,
     /// The same call in the fastest order: what the canonical order costs
     Fastest,
     /// The same call whose ranks compare nothing: what the comparison costs
@@ -135,7 +138,7 @@ struct Row {
     native_us: Option<f64>,
     /// `MPI_Reduce_scatter` with counts, which some libraries implement better than `_block`.
     native_counts_us: Option<f64>,
-    /// The same call with the other settings of `--against fastest` or `unchecked`.
+    /// What else `--against` names: the same call with other settings, or the nonblocking native.
     against_us: Option<f64>,
     limit_us: f64,
     ratio: Option<f64>,
@@ -161,7 +164,9 @@ struct Report {
 impl Bench {
     pub(super) fn run(&self, session: Session<'_>) -> Result<()> {
         let c = session.communicator;
-        if self.is_against(Against::Native) && c.native().is_none() {
+        let needs_mpi =
+            self.is_against(Against::Native) || self.is_against(Against::NativeImmediate);
+        if needs_mpi && c.native().is_none() {
             return Err(agreed(Error::input(
                 "--against native needs MPI: start it with mpirun, or leave --against out",
             )));
@@ -176,7 +181,7 @@ impl Bench {
             Some(Against::Unchecked) => {
                 Some(c.with_settings(Settings { compares: false, ..*c.settings() })?)
             }
-            Some(Against::Native) | None => None,
+            Some(Against::Native | Against::NativeImmediate) | None => None,
         };
         let reason = machine::noise(c)?;
         let slowdown_in_company = machine::slowdown_in_company(c)?;
@@ -268,6 +273,7 @@ impl Bench {
             match self.against {
                 Some(Against::Fastest) => "fastest µs",
                 Some(Against::Unchecked) => "uncheck. µs",
+                Some(Against::NativeImmediate) => "immed. µs",
                 Some(Against::Native) | None => "native µs",
             },
             "counts µs",
@@ -308,6 +314,11 @@ impl Bench {
         let mut things = vec![Thing::Call(0), Thing::Limit];
         things.extend((calls.len() > 1).then_some(Thing::Call(1)));
         things.extend(native.then_some(Thing::Native));
+        let immediate = self.is_against(Against::NativeImmediate);
+        // A barrier is measured by its blocking call alone.
+        things.extend(
+            (immediate && operation != Operation::Barrier).then_some(Thing::NativeImmediate),
+        );
         things.extend(has_counts.then_some(Thing::NativeCounts));
         let iterations = self.iterations.unwrap_or_else(|| case.usual_iterations()).max(1);
         let times = case.measure(&things, iterations)?;
@@ -316,7 +327,8 @@ impl Bench {
         };
         let verified = case.verify(0)?;
         let time = times[0].median;
-        let (native, against) = (of(Thing::Native), of(Thing::Call(1)));
+        let (native, against) =
+            (of(Thing::Native), of(Thing::Call(1)).or(of(Thing::NativeImmediate)));
         let bytes = if collective == Collective::Barrier { 0 } else { case.bytes() };
         let algbw = if time > 0.0 { bytes as f64 / time / 1e3 } else { 0.0 };
         Ok(Row {

@@ -233,7 +233,7 @@ fn start(cli: Cli) -> Result<ExitCode> {
         let tuned = table.as_deref().map(|path| communicator.with_table(path)).transpose()?;
         let communicator = tuned.as_ref().unwrap_or(communicator);
         let session = Session { communicator, output };
-        match &cli.command {
+        let done = match &cli.command {
             Command::Bench(command) => command.run(session),
             Command::Tune(command) => command.run(session),
             Command::Selftest(command) => command.run(session),
@@ -244,6 +244,8 @@ fn start(cli: Cli) -> Result<ExitCode> {
             Command::Factor(command) => command.run(session),
             Command::Fault(command) => command.run(session),
             Command::Plan(_) => Ok(()),
-        }
+        };
+        // A rank that ends early is named by those that still call something.
+        done.and_then(|()| communicator.end())
     }))
 }

@@ -1,8 +1,10 @@
 //! `rankwise tune`: measures every algorithm that fits and the MPI library's own calls, and saves
 //! the table by which calls choose.
 //!
-//! All candidates of a size alternate in one process (see `measure`). One that is three times as
-//! slow as the best at two sizes in a row is left out at larger ones.
+//! Six operations, plain and shared buffers apart, from 8 bytes to `--largest`. All candidates of a
+//! size alternate in one process (see `measure`). One that is three times as slow as the best at
+//! two sizes in a row is left out at larger ones, but never a call of the MPI library: the table
+//! shows at every size that it loses nothing against it. `--json` has the times of all candidates.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -46,6 +48,10 @@ const OPERATIONS: [Collective; 6] = [
     Collective::Barrier,
 ];
 const SMALLEST: usize = 8;
+/// Each size is the one before times this.
+const FACTOR: usize = 4;
+/// The same with `--quick`.
+const QUICK_FACTOR: usize = 16;
 /// This much slower than the best, twice in a row, is left out.
 const HOPELESS: f64 = 3.0;
 /// A default that takes at most this much longer than the best is kept: that is noise.
@@ -65,6 +71,16 @@ struct Change {
     time_us: f64,
 }
 
+/// The times of all candidates at one size.
+#[derive(Debug, Serialize)]
+struct Figure {
+    op: &'static str,
+    bytes: usize,
+    buffers: &'static str,
+    dtype: &'static str,
+    times_us: BTreeMap<&'static str, f64>,
+}
+
 #[derive(Debug, Serialize)]
 struct Report {
     output: PathBuf,
@@ -74,6 +90,7 @@ struct Report {
     /// Everything that was measured, as `all_reduce/flat`.
     candidates: BTreeSet<String>,
     changes: Vec<Change>,
+    figures: Vec<Figure>,
 }
 
 /// What is found while it measures.
@@ -82,6 +99,7 @@ struct Found {
     rows: Vec<Row>,
     changes: Vec<Change>,
     candidates: BTreeSet<String>,
+    figures: Vec<Figure>,
 }
 
 /// One series of sizes: an operation, a kind of buffers, an element type.
@@ -107,7 +125,7 @@ impl Tune {
                 println!("{} {dtype} {}: measured", collective.name(), kind(shared));
             }
         }
-        let Found { rows, changes, candidates } = found;
+        let Found { rows, changes, candidates, figures } = found;
         let library = c.native().map_or("none: ranks are threads".into(), |n| n.version());
         let header = Header {
             version: 1,
@@ -134,6 +152,7 @@ impl Tune {
             reason: noise,
             candidates,
             changes,
+            figures,
         })
     }
 
@@ -172,21 +191,25 @@ impl Tune {
         if collective.same_kind(Collective::Barrier) {
             return vec![0];
         }
-        let factor = if self.quick { 16 } else { 4 };
-        std::iter::successors(Some(SMALLEST), |size| size.checked_mul(factor))
-            .take_while(|&size| size <= self.largest.max(SMALLEST))
-            .collect()
+        let factor = if self.quick { QUICK_FACTOR } else { FACTOR };
+        let largest = self.largest.max(SMALLEST);
+        let sizes = std::iter::successors(Some(SMALLEST), |size| size.checked_mul(factor));
+        sizes.take_while(|&size| size < largest).chain([largest]).collect()
     }
 
     fn sweep<T: Element>(&self, c: &Communicator, series: Series, found: &mut Found) -> Result<()> {
         let Series { collective, shared, .. } = series;
         let mut slow: BTreeMap<&'static str, usize> = BTreeMap::new();
-        for bytes in self.sizes(collective) {
+        let sizes = self.sizes(collective);
+        for (i, &bytes) in sizes.iter().enumerate() {
             let piece = Settings::default().piece_bytes;
             let problem = measure::problem::<T>(collective, bytes, c.ranks(), piece);
             let candidates: Vec<Chosen> = candidates(c, &problem, T::DTYPE, shared)
                 .into_iter()
-                .filter(|one| slow.get(one.name()).is_none_or(|&times| times < 2))
+                .filter(|one| {
+                    let hopeful = slow.get(one.name()).is_none_or(|&times| times < 2);
+                    hopeful || matches!(one, Chosen::Native(_))
+                })
                 .collect();
             let op = collective.name();
             found.candidates.extend(candidates.iter().map(|one| format!("{op}/{}", one.name())));
@@ -205,72 +228,81 @@ impl Tune {
                 let times = slow.entry(one.name()).or_default();
                 *times = if time > HOPELESS * best { *times + 1 } else { 0 };
             }
-            let bytes = case.bytes();
-            self.note(&ranked, &query::<T>(c, &problem, shared), bytes, found)?;
+            let times_us = ranked.iter().map(|(one, time)| (one.name(), rounded(*time))).collect();
+            let (bytes, dtype) = (case.bytes(), T::DTYPE.name());
+            found.figures.push(Figure { op, bytes, buffers: kind(shared), dtype, times_us });
+            let bytes_up_to = match sizes.get(i + 1) {
+                Some(&next) => half_way(bytes, next),
+                None => bytes,
+            };
+            note(&ranked, &query::<T>(c, &problem, shared), [bytes, bytes_up_to], found)?;
         }
         Ok(())
     }
+}
 
-    /// Rows for both orders, or one for both where they agree.
-    fn note(
-        &self,
-        ranked: &[(Chosen, f64)],
-        query: &Query<'_>,
-        bytes: usize,
-        into: &mut Found,
-    ) -> Result<()> {
-        let (collective, shared) = (query.problem.collective, query.shared[0]);
-        let of = |order: Order| {
-            let query = Query { order, ..*query };
-            let usable = |one: &&(Chosen, f64)| select::usable(one.0, &query).is_ok();
-            let mut usable = ranked.iter().filter(usable);
-            (usable.next().copied(), usable.next().copied())
-        };
-        let orders = [(Order::Fastest, "fastest"), (Order::Canonical, "canonical")];
-        let found = orders.map(|(order, _)| of(order));
-        let name = |one: Option<(Chosen, f64)>| one.map(|(chosen, _)| chosen.name());
-        let alike = name(found[0].0) == name(found[1].0) && name(found[0].1) == name(found[1].1);
-        for ((order, label), (first, second)) in orders.into_iter().zip(found) {
-            let Some((chosen, time_us)) = first else { continue };
-            if alike && order == Order::Canonical {
-                continue;
-            }
-            let algorithm = chosen.name().to_string();
-            let default = select::choose(&Query { order, ..*query }, None)?.chosen.name();
-            let default_us = ranked.iter().find(|(one, _)| one.name() == default);
-            if default != algorithm
-                && let Some(&(_, default_us)) = default_us
-            {
-                into.changes.push(Change {
-                    op: collective.name().into(),
-                    bytes,
-                    buffers: kind(shared),
-                    dtype: query.dtype.name(),
-                    order: if alike { "any" } else { label },
-                    default,
-                    default_us,
-                    algorithm: algorithm.clone(),
-                    time_us,
-                });
-            }
-            into.rows.push(Row {
+/// Rows for both orders, or one for both where they agree.
+fn note(
+    ranked: &[(Chosen, f64)],
+    query: &Query<'_>,
+    [bytes, bytes_up_to]: [usize; 2],
+    into: &mut Found,
+) -> Result<()> {
+    let (collective, shared) = (query.problem.collective, query.shared[0]);
+    let of = |order: Order| {
+        let query = Query { order, ..*query };
+        let usable = |one: &&(Chosen, f64)| select::usable(one.0, &query).is_ok();
+        let mut usable = ranked.iter().filter(usable);
+        (usable.next().copied(), usable.next().copied())
+    };
+    let orders = [(Order::Fastest, "fastest"), (Order::Canonical, "canonical")];
+    let found = orders.map(|(order, _)| of(order));
+    let name = |one: Option<(Chosen, f64)>| one.map(|(chosen, _)| chosen.name());
+    let alike = name(found[0].0) == name(found[1].0) && name(found[0].1) == name(found[1].1);
+    for ((order, label), (first, second)) in orders.into_iter().zip(found) {
+        let Some((chosen, time_us)) = first else { continue };
+        if alike && order == Order::Canonical {
+            continue;
+        }
+        let algorithm = chosen.name().to_string();
+        let default = select::choose(&Query { order, ..*query }, None)?.chosen.name();
+        let default_us = ranked.iter().find(|(one, _)| one.name() == default);
+        if default != algorithm
+            && let Some(&(_, default_us)) = default_us
+        {
+            into.changes.push(Change {
                 op: collective.name().into(),
-                ranks: query.topology.ranks(),
-                ranks_per_node: query.topology.max_locals(),
-                buffers: kind(shared).into(),
-                dtype_bytes: query.dtype.bytes(),
-                order: (!alike).then(|| label.to_string()),
                 bytes,
-                // Half way to the next size, on the scale on which sizes are apart.
-                bytes_up_to: bytes.saturating_mul(if self.quick { 4 } else { 2 }),
-                algorithm,
-                time_us: rounded(time_us),
-                runner_up: second.map(|(chosen, _)| chosen.name().to_string()),
-                runner_up_us: second.map(|(_, time)| rounded(time)),
+                buffers: kind(shared),
+                dtype: query.dtype.name(),
+                order: if alike { "any" } else { label },
+                default,
+                default_us,
+                algorithm: algorithm.clone(),
+                time_us,
             });
         }
-        Ok(())
+        into.rows.push(Row {
+            op: collective.name().into(),
+            ranks: query.topology.ranks(),
+            ranks_per_node: query.topology.max_locals(),
+            buffers: kind(shared).into(),
+            dtype_bytes: query.dtype.bytes(),
+            order: (!alike).then(|| label.to_string()),
+            bytes,
+            bytes_up_to,
+            algorithm,
+            time_us: rounded(time_us),
+            runner_up: second.map(|(chosen, _)| chosen.name().to_string()),
+            runner_up_us: second.map(|(_, time)| rounded(time)),
+        });
     }
+    Ok(())
+}
+
+/// Half way to the next size, on the scale on which sizes are apart.
+fn half_way(bytes: usize, next: usize) -> usize {
+    (bytes as u128 * next as u128).isqrt() as usize
 }
 
 /// Moves the defaults of both orders to the front if they are as fast as the best.
@@ -316,4 +348,27 @@ fn candidates(c: &Communicator, problem: &Problem, dtype: DType, shared: bool) -
     let planned = table::of(collective).map(Chosen::Planned);
     let natives = Native::ALL.map(Chosen::Native);
     planned.chain(natives).filter(|&one| select::usable(one, &query).is_ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_reach_the_largest_and_rows_meet_half_way() {
+        let mut tune =
+            Tune { output: PathBuf::new(), quick: false, largest: 64 << 20, date: String::new() };
+        let collective = Collective::AllGather;
+        let sizes = tune.sizes(collective);
+        assert_eq!((sizes[0], sizes[1], sizes[11], sizes[12]), (8, 32, 32 << 20, 64 << 20));
+        assert_eq!(sizes.len(), 13);
+        assert_eq!(half_way(sizes[1], sizes[2]), 64);
+        assert!((32 << 20..64 << 20).contains(&half_way(sizes[11], sizes[12])));
+        tune.largest = 512;
+        assert_eq!(tune.sizes(collective), [8, 32, 128, 512]);
+        (tune.quick, tune.largest) = (true, 0);
+        assert_eq!(tune.sizes(collective), [8]);
+        assert_eq!(tune.sizes(Collective::Barrier), [0]);
+        assert_eq!(half_way(usize::MAX / 2, usize::MAX / 2), usize::MAX / 2);
+    }
 }

@@ -96,9 +96,6 @@ impl Communicator {
         site: &'static Location<'static>,
     ) -> Result<()> {
         call.check_lengths(self.rank(), input.data.len(), output.data.len())?;
-        if self.widens(call, [input.located.key != 0, output.located.key != 0])? {
-            return widen::run(self, call, input, output, site);
-        }
         let ready =
             self.prepared(call, [input.located, output.located].map(|l| l.key != 0), site)?;
         self.run_ready(call, &ready, (input, output), site)
@@ -111,6 +108,9 @@ impl Communicator {
         (input, output): (Source<'_, T>, Sink<'_, T>),
         site: &'static Location<'static>,
     ) -> Result<()> {
+        if ready.widens {
+            return widen::run(self, call, input, output, site);
+        }
         if let Some(native) = ready.native {
             return self.run_native(call, native, &ready.prepared, (input, output), site);
         }
@@ -128,11 +128,11 @@ impl Communicator {
         site: &'static Location<'static>,
     ) -> Result<()> {
         call.check_whole(self.rank(), whole.data.len())?;
-        if self.widens(call, [whole.located.key != 0; 2])? {
+        let ready = self.prepared(call, [whole.located.key != 0; 2], site)?;
+        if ready.widens {
             return widen::run_in_place(self, call, whole, site);
         }
         let (buffers, located) = call.in_place(self.rank(), whole);
-        let ready = self.prepared(call, located.map(|l| l.key != 0), site)?;
         self.context().run(&ready.prepared, buffers, located, site)
     }
 }
@@ -179,9 +179,6 @@ impl<T: Element> Handle<T> {
         let rank = self.communicator.rank();
         self.call.check_lengths(rank, input.data.len(), output.data.len())?;
         let located = [input.located, output.located];
-        if self.communicator.widens(&self.call, located.map(|l| l.key != 0))? {
-            return self.communicator.run(&self.call, input, output, site);
-        }
         let ready = self.variant(located.map(|l| l.key != 0), true, site)?;
         self.communicator.run_ready(&self.call, ready, (input, output), site)
     }
@@ -195,7 +192,7 @@ impl<T: Element> Handle<T> {
         Pending::start(
             &self.communicator,
             &self.call,
-            |shared| Ok(self.variant(shared, false, site)?.prepared.clone()),
+            |shared| Ok(self.variant(shared, false, site)?.clone()),
             (input, output),
             site,
         )

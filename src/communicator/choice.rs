@@ -1,9 +1,10 @@
 //! Which algorithm a call takes, and calls that the MPI library itself serves.
 //!
-//! A native call is memory-unsafe when ranks disagree: MPI writes what its peers send. So the
-//! ranks of a node first meet and compare signatures, as they do for every plan, and only then
-//! call MPI: one meet more than the bare call. Ranks of different nodes compare nothing here;
-//! there the library's own checks are what there is, and inside it no time limit holds.
+//! A native call is memory-unsafe when ranks disagree: MPI writes what its peers send, and inside
+//! it no time limit holds. So the ranks of a node first meet and compare signatures, as they do for
+//! every plan, and ranks of several nodes go through a dissemination barrier whose messages carry
+//! the signature; only then they call MPI. That is one meet, and log p messages between nodes, more
+//! than the bare call; a measured table has it in its times.
 //!
 //! MPI may block, so only calls that may block themselves are served this way, not started ones.
 
@@ -21,7 +22,8 @@ use crate::plan::{Collective, Plan, Problem, table};
 use crate::reduce;
 use crate::select::{self, Choice, Chosen, Native, Query, Reason, Table};
 use crate::sharding::Sharding;
-use crate::signature::Signature;
+use crate::signature::{Occasion, Signature};
+use crate::transport::Mode;
 use crate::transport::frame::{Buffers, Combine};
 use crate::transport::memory::{Located, Sink, Source};
 
@@ -30,11 +32,15 @@ use crate::transport::memory::{Located, Sink, Source};
 pub(super) struct Ready {
     pub(super) prepared: Rc<Prepared>,
     pub(super) native: Option<Native>,
+    /// Whether 16-bit elements would be rounded more than once, so that the call runs in f32
+    /// instead; then only the name of the plan counts.
+    pub(super) widens: bool,
 }
 
 impl Communicator {
     /// A communicator over the same ranks that chooses by the table in a file, which only rank 0
     /// reads. The table is kept for the life of the process. Collective.
+    #[track_caller]
     pub fn with_table(&self, path: &Path) -> Result<Communicator> {
         let name = path.display().to_string();
         let read = || {
@@ -59,7 +65,9 @@ impl Communicator {
     }
 
     /// A communicator over the same ranks with other settings. Collective.
+    #[track_caller]
     pub fn with_settings(&self, settings: Settings) -> Result<Communicator> {
+        self.come_together(Occasion::Split, Location::caller())?;
         let context = self.context();
         let transport = context.transport.split(0, self.rank())?;
         let world_rank = context.world[self.rank()];
@@ -100,17 +108,6 @@ impl Communicator {
         Ok(Choice { chosen, reason: Reason::Default(Some("named by the caller".into())) })
     }
 
-    /// Whether 16-bit elements would be rounded more than once, so that the call must run in f32.
-    pub(super) fn widens(&self, call: &Call, shared: [bool; 2]) -> Result<bool> {
-        if !(call.dtype.is_half() && call.problem.collective.reduces()) {
-            return Ok(false);
-        }
-        match self.choice(call, shared)?.chosen {
-            Chosen::Planned(row) => Ok(!row.single_rounding),
-            Chosen::Native(_) => Ok(false),
-        }
-    }
-
     /// The algorithm that a call would use, and why, without running it.
     pub fn choice_for<T: Element>(
         &self,
@@ -134,18 +131,26 @@ impl Communicator {
         Ok(self.choice_for::<T>(collective, sharding, op, shared)?.chosen.name())
     }
 
-    /// The meet before a native call, as a plan of its own.
+    /// What comes before a native call, as a plan of its own.
     pub(super) fn prepare_native(&self, call: &Call, native: Native) -> Result<Prepared> {
         let (topology, rank) = (self.topology(), self.rank());
         let mut plan = Plan::new(rank);
         plan.meet(Vec::new());
         let nothing = Problem::new(Collective::Barrier, Sharding::even(0, self.ranks()));
+        if topology.nodes() > 1 {
+            let row = table::find(Collective::Barrier, "dissemination")?;
+            let barrier = (row.build)(&nothing, topology, rank);
+            plan.scratch = barrier.scratch;
+            plan.rounds.extend(barrier.rounds);
+        }
         let locals = topology.peers(rank).len();
         Ok(Prepared {
+            // A half of the workspace that peers may still read is not written.
+            shows_scratch: plan.scratch > 0,
             plan: check_local(plan, &nothing, topology)?,
-            shows_scratch: false,
             rides: false,
             compares: self.settings().compares,
+            leaves_early: false,
             signature: Signature::new(&call.problem, call.dtype, call.op, native.name()),
             name: format!("{}/{}", call.problem.collective.name(), native.name()),
             element_bytes: call.dtype.bytes(),
@@ -159,7 +164,7 @@ impl Communicator {
         })
     }
 
-    /// Compares signatures on the node, then calls MPI.
+    /// Compares signatures, then calls MPI.
     pub(super) fn run_native<T: Element>(
         &self,
         call: &Call,
@@ -178,21 +183,25 @@ impl Communicator {
         let o: &mut [u8] = bytemuck::cast_slice_mut(sink.data);
         let (dtype, op) = (call.dtype, call.op.unwrap_or(Op::Sum));
         let problem = &call.problem;
-        let done = match (problem.collective, native) {
-            (Collective::ReduceScatter, Native::Plain) => {
+        let mode = match native {
+            Native::Plain | Native::Counts => Mode::Blocking,
+            Native::Immediate => Mode::Immediate,
+        };
+        let done = match problem.collective {
+            Collective::ReduceScatter if native == Native::Plain => {
                 library.reduce_scatter_block(i, o, dtype, op)
             }
-            (Collective::ReduceScatter, Native::Counts) => {
+            Collective::ReduceScatter => {
                 let counts: Vec<usize> =
                     (0..self.ranks()).map(|rank| problem.sharding.count(rank)).collect();
-                library.reduce_scatter(i, o, &counts, dtype, op)
+                library.reduce_scatter(i, o, &counts, dtype, op, mode)
             }
-            (Collective::AllGather, _) => library.all_gather(i, o, dtype),
-            (Collective::AllReduce, _) => library.all_reduce(i, o, dtype, op),
-            (Collective::Broadcast { root }, _) => library.broadcast(o, root, dtype),
-            (Collective::AllToAll, _) => library.all_to_all(i, o, dtype),
-            (Collective::Barrier, _) => library.barrier(),
-            (Collective::Gather { .. } | Collective::Scatter { .. }, _) => {
+            Collective::AllGather => library.all_gather(i, o, dtype, mode),
+            Collective::AllReduce => library.all_reduce(i, o, dtype, op, mode),
+            Collective::Broadcast { root } => library.broadcast(o, root, dtype, mode),
+            Collective::AllToAll => library.all_to_all(i, o, dtype, mode),
+            Collective::Barrier => library.barrier(),
+            Collective::Gather { .. } | Collective::Scatter { .. } => {
                 Err(Error::internal(format!("{} is not implemented", prepared.name)))
             }
         };

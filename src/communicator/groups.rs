@@ -1,11 +1,20 @@
 //! Parts of a communicator, and agreement on errors.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::Location;
+use std::rc::Rc;
 
 use super::Communicator;
+use super::call::Call;
 use crate::control;
 use crate::element::Op;
 use crate::error::{Error, Result};
+use crate::executor::Prepared;
+use crate::plan::{Collective, Problem};
+use crate::sharding::Sharding;
+use crate::signature::{Occasion, Signature};
+use crate::transport::frame::Buffers;
+use crate::transport::memory::Located;
 
 /// A rank's place in a grid of ranks, with its row and its column.
 #[derive(Clone, Debug)]
@@ -18,17 +27,21 @@ pub struct Grid {
 
 impl Communicator {
     /// The ranks that give the same `color`, ordered by `key` and then by rank. Collective.
+    #[track_caller]
     pub fn split(&self, color: usize, key: usize) -> Result<Communicator> {
+        self.come_together(Occasion::Split, Location::caller())?;
         let transport = self.context().transport.split(color, key)?;
         self.part(transport)
     }
 
     /// The ranks of this node. Collective.
+    #[track_caller]
     pub fn split_by_node(&self) -> Result<Communicator> {
         self.split(self.topology().node(self.rank()), self.rank())
     }
 
     /// Arranges the ranks in `rows` × `columns`, row by row. Collective.
+    #[track_caller]
     pub fn grid(&self, rows: usize, columns: usize) -> Result<Grid> {
         if rows.checked_mul(columns) != Some(self.ranks()) {
             return Err(Error::input(format!(
@@ -39,6 +52,32 @@ impl Communicator {
         }
         let (row, column) = (self.rank() / columns, self.rank() % columns);
         Ok(Grid { row: self.split(row, column)?, column: self.split(column, row)? })
+    }
+
+    /// The end of the job as a collective: a rank that has come to its end while others still call
+    /// something is named, instead of being waited for. Collective.
+    #[track_caller]
+    pub(crate) fn end(&self) -> Result<()> {
+        self.come_together(Occasion::End, Location::caller())
+    }
+
+    /// A barrier with a signature of its own, before what cannot be compared or given up: calls of
+    /// the transport wait for all ranks without a limit.
+    pub(super) fn come_together(
+        &self,
+        occasion: Occasion,
+        site: &'static Location<'static>,
+    ) -> Result<()> {
+        let problem = Problem::new(Collective::Barrier, Sharding::even(0, self.ranks()));
+        let call = Call { may_block: false, ..Call::new::<u64>(problem, None) };
+        let ready = self.prepare(&call, [false; 2])?;
+        let prepared = Rc::into_inner(ready.prepared)
+            .ok_or_else(|| Error::internal("a call that was just made is in use"))?;
+        let (signature, name) = (Signature::occasion(occasion), occasion.name().to_string());
+        let prepared = Rc::new(Prepared { signature, name, ..prepared });
+        prepared.reserve(self.context(), 0, site)?;
+        let nothing = Buffers::separate(&[], &mut []);
+        self.context().run(&prepared, nothing, [Located::default(); 2], site)
     }
 
     fn part(&self, transport: Box<dyn crate::transport::Transport>) -> Result<Communicator> {

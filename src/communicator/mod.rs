@@ -44,11 +44,12 @@ pub use shared_vector::SharedVector;
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::executor::{Context, LANES, Prepared};
-use crate::plan::{Collective, Problem, check};
+use crate::plan::check::{self, Checked};
+use crate::plan::{Collective, Problem};
 use crate::reduce::{self, streaming};
 use crate::select::{self, Chosen, Order, Table};
 use crate::sharding::Sharding;
-use crate::signature::{self, Signature};
+use crate::signature::Signature;
 use crate::topology::Topology;
 use crate::transport::frame::Combine;
 use crate::transport::lane::Lane;
@@ -103,7 +104,7 @@ type PreparedCalls = HashMap<(Call, [bool; 2]), Ready>;
 
 #[derive(Debug)]
 struct Inner {
-    context: Context,
+    context: Rc<Context>,
     settings: Settings,
     /// Calls made before, so that a repeated one-shot call plans nothing.
     prepared: RefCell<PreparedCalls>,
@@ -152,16 +153,16 @@ impl Communicator {
         if topology.local(rank) != local {
             return Err(Error::internal(format!("rank {rank} has two places on its node")));
         }
-        let Some(inner) = Rc::into_inner(start.inner) else {
+        let Some(flat) = start.into_context() else {
             return Err(Error::internal("the communicator is in use before it is made"));
         };
-        let (transport, wait) = (inner.context.transport, inner.context.wait);
+        let (transport, wait) = (flat.transport, flat.wait);
         let lanes = match &leader.node {
             Some(node) => Lane::many(&**node, LANES)?,
             None => (0..LANES).map(|_| Lane::alone()).collect(),
         };
         let context = Context::new(transport, leader.node, lanes, topology, world, registry, wait);
-        Ok(Communicator::from_context(context, settings))
+        Ok(Communicator::from_context(context.second(), settings))
     }
 
     /// The first rank of the node, by a gather over the node's own transport.
@@ -188,12 +189,18 @@ impl Communicator {
         let start = Communicator::from_context(context, settings);
         let ranks = start.all_gather_vec(&[rank as u64])?.0;
         let label = ranks.first().map_or(rank, |&first| first as usize);
-        let node = Rc::into_inner(start.inner).map(|inner| inner.context.transport);
+        let node = start.into_context().map(|context| context.transport);
         Ok(Leader { label, node })
     }
 
     fn from_context(context: Context, settings: Settings) -> Self {
-        Communicator { inner: Rc::new(Inner { context, settings, prepared: RefCell::default() }) }
+        let (context, prepared) = (context.known(), RefCell::default());
+        Communicator { inner: Rc::new(Inner { context, settings, prepared }) }
+    }
+
+    /// What is left when the last handle is taken apart.
+    fn into_context(self) -> Option<Context> {
+        Rc::into_inner(self.inner).and_then(|inner| Rc::into_inner(inner.context))
     }
 
     /// The number of this rank, from 0.
@@ -257,11 +264,9 @@ impl Communicator {
         let oldest = unused.first().map_or(0, |segment| segment.key);
         let fresh = context.registry.fresh_key(world_rank);
         let mine = Signature::shared_buffer(bytes);
-        signature::note_site(context.lane(), Location::caller());
         let key = |key| Located { key, offset: 0 };
-        context.lane().arrive_with(&mine.words(key(oldest), key(fresh)));
-        context.wait_for_meet(0, "shared")?;
-        signature::compare(&mine, context.lane(), peers, context.calls())?;
+        let words = mine.words(key(oldest), key(fresh));
+        context.meet(0, "shared", &words, &mine, Location::caller())?;
         let offered: Vec<[Located; 2]> = (0..context.lane().locals())
             .filter(|&l| l != context.lane().local())
             .map(|l| Signature::located(&context.lane().words_of(l)))
@@ -294,7 +299,9 @@ impl Communicator {
             return Ok(ready.clone());
         }
         let ready = self.prepare(call, shared)?;
-        ready.prepared.reserve(self.context(), 0, site)?;
+        if !ready.widens {
+            ready.prepared.reserve(self.context(), 0, site)?;
+        }
         let mut kept = self.inner.prepared.borrow_mut();
         if kept.len() >= MOST_PREPARED {
             kept.clear();
@@ -310,7 +317,7 @@ impl Communicator {
             Chosen::Planned(row) => row,
             Chosen::Native(native) => {
                 let prepared = Rc::new(self.prepare_native(call, native)?);
-                return Ok(Ready { prepared, native: Some(native) });
+                return Ok(Ready { prepared, native: Some(native), widens: false });
             }
         };
         let plan = check::check_local((row.build)(problem, topology, rank), problem, topology)?;
@@ -327,11 +334,13 @@ impl Communicator {
         let shows_scratch = plan.scratch > 0 && meets && !rides;
         let streams =
             streaming::pays(select::bytes_of(problem, call.dtype), context.lane().locals());
+        let leaves_early = private && topology.nodes() == 1 && leaves_early(problem, &plan);
         let prepared = Prepared {
             plan,
             shows_scratch,
             rides,
             compares: self.settings().compares,
+            leaves_early,
             signature: Signature::new(problem, call.dtype, call.op, row.name),
             name: format!("{}/{}", problem.collective.name(), row.name),
             element_bytes: bytes,
@@ -339,13 +348,24 @@ impl Communicator {
             reads_peers,
             peer_bytes: peer_bytes.collect(),
         };
-        Ok(Ready { prepared: Rc::new(prepared), native: None })
+        let half = call.dtype.is_half() && problem.collective.reduces();
+        let widens = half && !row.single_rounding;
+        Ok(Ready { prepared: Rc::new(prepared), native: None, widens })
     }
 
     fn problem<T: Element>(&self, collective: Collective, sharding: &Sharding) -> Problem {
         let piece = (self.settings().piece_bytes / size_of::<T>()).max(1);
         Problem { piece, ..Problem::new(collective, sharding.clone()) }
     }
+}
+
+/// Whether a rank has nothing to learn from the others at the last meet of a plan whose buffers
+/// peers do not read: the root of a broadcast.
+fn leaves_early(problem: &Problem, plan: &Checked) -> bool {
+    let last = plan.rounds.last();
+    problem.collective.root() == Some(plan.rank)
+        && matches!(problem.collective, Collective::Broadcast { .. })
+        && last.is_some_and(|round| round.meet && round.steps.is_empty())
 }
 
 struct Leader {

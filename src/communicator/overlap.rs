@@ -188,7 +188,7 @@ impl<'scope, 'env> Overlap<'scope, 'env> {
         let located = output.located;
         let mut output = LentSlice::new(output.data);
         let sink = Sink { data: output.lend(), located };
-        let prepared = |shared| Ok(communicator.prepared(&call, shared, site)?.prepared);
+        let prepared = |shared| communicator.prepared(&call, shared, site);
         // `End` waits for the ticket or gives it up before 'scope is over.
         let ticket = start(communicator, &call, prepared, (input, sink), site)?;
         self.tickets.borrow_mut().extend(ticket);

@@ -5,13 +5,14 @@
 //! any call of the communicator, and in [`Pending::test`].
 
 use std::panic::Location;
-use std::rc::Rc;
 
 use super::Communicator;
 use super::call::Call;
+use super::choice::Ready;
+use super::widen;
 use crate::element::{Element, Op};
 use crate::error::{Error, Result};
-use crate::executor::{Prepared, Ticket};
+use crate::executor::Ticket;
 use crate::plan::Collective;
 use crate::sharding::Sharding;
 use crate::transport::frame::Buffers;
@@ -100,20 +101,20 @@ impl<T: Element> Lent<T> for SharedBuffer<T> {
 pub(super) fn start<T: Element>(
     communicator: &Communicator,
     call: &Call,
-    prepared: impl FnOnce([bool; 2]) -> Result<Rc<Prepared>>,
+    prepared: impl FnOnce([bool; 2]) -> Result<Ready>,
     (input, output): (Source<'_, T>, Sink<'_, T>),
     site: &'static Location<'static>,
 ) -> Result<Option<Ticket>> {
     call.check_lengths(communicator.rank(), input.data.len(), output.data.len())?;
     let located = [input.located, output.located];
     let shared = located.map(|l| l.key != 0);
-    if communicator.widens(call, shared)? {
-        return communicator.run(call, input, output, site).map(|()| None);
+    let ready = prepared(shared)?;
+    if ready.widens {
+        return widen::run(communicator, call, input, output, site).map(|()| None);
     }
-    let prepared = prepared(shared)?;
     let (input, output) = (bytemuck::cast_slice(input.data), bytemuck::cast_slice_mut(output.data));
     let buffers = Buffers::separate(input, output);
-    communicator.context().start(&prepared, &buffers, located, site).map(Some)
+    communicator.context().start(&ready.prepared, &buffers, located, site).map(Some)
 }
 
 /// [`start`] of a call in place.
@@ -124,12 +125,12 @@ fn start_in_place<T: Element>(
     site: &'static Location<'static>,
 ) -> Result<Option<Ticket>> {
     call.check_whole(communicator.rank(), whole.data.len())?;
-    if communicator.widens(call, [whole.located.key != 0; 2])? {
-        return communicator.run_in_place(call, whole, site).map(|()| None);
+    let ready = communicator.prepared(call, [whole.located.key != 0; 2], site)?;
+    if ready.widens {
+        return widen::run_in_place(communicator, call, whole, site).map(|()| None);
     }
     let (buffers, located) = call.in_place(communicator.rank(), whole);
-    let prepared = communicator.prepared(call, located.map(|l| l.key != 0), site)?.prepared;
-    communicator.context().start(&prepared, &buffers, located, site).map(Some)
+    communicator.context().start(&ready.prepared, &buffers, located, site).map(Some)
 }
 
 /// A started call and its buffers.
@@ -150,7 +151,7 @@ impl<T: Element, I: Lent<T>, O: Lent<T>> Pending<T, I, O> {
     pub(super) fn start(
         communicator: &Communicator,
         call: &Call,
-        prepared: impl FnOnce([bool; 2]) -> Result<Rc<Prepared>>,
+        prepared: impl FnOnce([bool; 2]) -> Result<Ready>,
         buffers: (I, O),
         site: &'static Location<'static>,
     ) -> Result<Self> {
@@ -316,7 +317,7 @@ impl Communicator {
     ) -> Result<Pending<T, I, O>> {
         let site = Location::caller();
         let call = Call { may_block: false, ..call };
-        let prepared = |shared| Ok(self.prepared(&call, shared, site)?.prepared);
+        let prepared = |shared| self.prepared(&call, shared, site);
         Pending::start(self, &call, prepared, (input, output), site)
     }
 }

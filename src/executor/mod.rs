@@ -10,12 +10,18 @@
 //!   order. A lane has its own flag lines, workspace and message tag, so calls cannot mix.
 //! * **Agreement.** The first meet of a call compares signatures and learns where peers' buffers
 //!   lie, so no element moves between ranks of a node before they agree.
-//! * **Between nodes** messages carry a hash of the signature in their tag, so what does not belong
-//!   to a call never reaches its buffers; ranks that then wait in vain tell each other what they
-//!   called (`diagnosis`).
+//! * **Between nodes** messages carry a hash of all calls so far in their tag, so what does not
+//!   belong to a call never reaches its buffers; ranks that then wait in vain tell each other what
+//!   they called (`diagnosis`, with the words of `news`), and whoever sees a difference collects
+//!   the calls of all ranks, so that all of them return the same error (`inquest`, `history`).
 //! * **Allocation.** None after the first run: plans, vectors and workspace are reused.
 
+mod attend;
+mod debt;
 mod diagnosis;
+mod history;
+mod inquest;
+mod news;
 mod work;
 
 use std::cell::{Cell, RefCell};
@@ -32,7 +38,10 @@ use crate::transport::lane::{Lane, PAYLOAD_BYTES};
 use crate::transport::memory::{Located, Registry};
 use crate::transport::wait::{Wait, WaitPolicy};
 
+use debt::Debts;
 use diagnosis::Diagnosis;
+use history::{History, Past};
+use inquest::Inquest;
 use work::Work;
 
 /// The most started calls under way at once on a communicator; starting one more first waits for
@@ -40,6 +49,8 @@ use work::Work;
 pub const STARTED: usize = 8;
 /// Lanes of a communicator.
 pub const LANES: usize = 1 + STARTED;
+/// Calls between two looks at what other nodes tell, however short the waits are.
+const CALLS_BETWEEN_HEARINGS: u64 = 64;
 /// Looks of a wait between two moves of the other calls.
 const LOOKS_BETWEEN_MOVES: u32 = 16;
 
@@ -61,9 +72,16 @@ pub struct Context {
     /// How to wait.
     pub wait: WaitPolicy,
     calls: Cell<u64>,
+    /// The hash of all calls so far.
+    chain: Cell<u64>,
     starts: Cell<u64>,
     /// Set when a call was given up: peers may still wait in it.
     broken: Cell<bool>,
+    /// The number of this communicator among those that used its transport one after another.
+    generation: u64,
+    history: RefCell<History>,
+    debts: Debts,
+    inquest: Inquest,
     /// The work of each lane, while it is under way.
     under_way: [RefCell<Option<Box<Work>>>; LANES],
     /// Works that are done, to be used again. Boxed, because they go back and forth between here
@@ -94,16 +112,27 @@ impl Context {
             transport,
             node,
             lanes,
+            history: RefCell::new(History::new(topology.nodes())),
             topology,
             world,
             registry,
             wait,
+            generation: 0,
+            debts: Debts::default(),
+            inquest: Inquest::default(),
             calls: Cell::new(0),
+            chain: Cell::new(0),
             starts: Cell::new(0),
             broken: Cell::new(false),
             under_way: Default::default(),
             spare: RefCell::default(),
         }
+    }
+
+    /// The same where another context has used the transport before: what ranks still tell about
+    /// its calls is not taken for news of this one.
+    pub fn second(self) -> Self {
+        Context { generation: 1, ..self }
     }
 
     /// This rank.
@@ -159,7 +188,7 @@ impl Context {
         self.starts.set(start + 1);
         work.start = start;
         let ticket = Ticket { lane, start };
-        match work.advance(self) {
+        match self.advance(&mut work) {
             Ok(_) => *self.under_way[lane].borrow_mut() = Some(work),
             Err(error) => {
                 let result = Err(error);
@@ -211,18 +240,46 @@ impl Context {
         located: [Located; 2],
         site: &'static Location<'static>,
     ) -> Result<Box<Work>> {
-        if self.broken.get() {
-            let what = format!(
-                "{} at {site}: an earlier collective of this communicator failed or was given up; \
-                 use another communicator",
-                prepared.name
-            );
-            return Err(Error::internal(what).on_rank(self.rank()));
+        self.refuse_if_broken(&prepared.name, site)?;
+        let past = self.next(prepared.signature, site);
+        self.calls.set(past.call);
+        self.chain.set(past.chain);
+        self.history.borrow_mut().note(past);
+        if self.topology.nodes() > 1 && past.call.is_multiple_of(CALLS_BETWEEN_HEARINGS) {
+            self.hear_all(&past, None)?;
+            self.verdict().map_or(Ok(()), |verdict| {
+                self.give_in(&verdict);
+                Err(verdict)
+            })?;
         }
-        self.calls.set(self.calls.get() + 1);
         let mut work = self.spare.borrow_mut().pop().unwrap_or_default();
-        work.begin(self, lane, prepared, buffers, located, site);
+        work.begin(self, lane, prepared, buffers, located, past);
         Ok(work)
+    }
+
+    /// The next call, if it is this one.
+    fn next(&self, signature: Signature, site: &'static Location<'static>) -> Past {
+        let (call, chain) = (self.calls.get() + 1, signature.chain(self.chain.get()));
+        Past { call, chain, signature, site }
+    }
+
+    /// An error if an earlier call has failed: the same one where ranks disagreed.
+    fn refuse_if_broken(&self, name: &str, site: &'static Location<'static>) -> Result<()> {
+        if !self.broken.get() {
+            return Ok(());
+        }
+        Err(self.verdict().unwrap_or_else(|| {
+            let what = format!(
+                "{name} at {site}: an earlier collective of this communicator failed or was given \
+                 up; use another communicator"
+            );
+            Error::internal(what).on_rank(self.rank())
+        }))
+    }
+
+    /// Moves a work on. Where ranks disagree, the error is that of all ranks.
+    fn advance(&self, work: &mut Work) -> Result<bool> {
+        work.advance(self).map_err(|error| self.settle(error, &work.stand()))
     }
 
     /// Waits until a work is done, and moves the others on meanwhile.
@@ -231,7 +288,7 @@ impl Context {
         let mut diagnosis = Diagnosis::default();
         let mut before = work.place();
         let mut looks = 0;
-        while !work.advance(self)? {
+        while !self.advance(work)? {
             if before != work.place() {
                 before = work.place();
                 wait = Wait::new(self.wait);
@@ -240,9 +297,9 @@ impl Context {
             if looks % LOOKS_BETWEEN_MOVES == 0 {
                 self.move_others()?;
             }
-            self.pause(&mut wait, || format!("{}{}", work.describe(self), diagnosis.heard()))?;
+            self.pause(&mut wait, || work.describe(self))?;
             if wait.is_long() {
-                diagnosis.look(self, work, wait.waited())?;
+                diagnosis.look(self, wait.waited(), &work.stand(), || work.waits_for())?;
             }
         }
         Ok(())
@@ -256,7 +313,7 @@ impl Context {
         for lane in &self.under_way[1..] {
             // Taken out while it moves: moving never starts or finishes another call.
             let Some(mut work) = lane.take() else { continue };
-            match work.advance(self) {
+            match self.advance(&mut work) {
                 Ok(false) => *lane.borrow_mut() = Some(work),
                 Ok(true) => self.end(work, &Ok(())),
                 Err(error) => {
@@ -271,19 +328,28 @@ impl Context {
 
     /// Puts a work away; one that failed gives up what is under way and breaks the communicator.
     fn end(&self, mut work: Box<Work>, result: &Result<()>) {
-        if result.is_err() {
+        if let Err(error) = result {
             work.cancel(self);
-            self.broken.set(true);
+            self.give_in(error);
         }
         self.spare.borrow_mut().push(work);
+    }
+
+    /// Refuses further calls, because of this error.
+    fn give_in(&self, error: &Error) {
+        self.broken.set(true);
+        if error.kind == ErrorKind::Disagreement {
+            self.conclude(error);
+        }
     }
 
     /// One look of a wait: fails when a peer has failed or the limit is over.
     fn pause(&self, wait: &mut Wait, describe: impl FnOnce() -> String) -> Result<()> {
         if !wait.pause() {
             let what = format!(
-                "{}: waited {:.1} s; a rank may be stuck or gone, or raise --timeout",
+                "{}{}: waited {:.1} s; a rank may be stuck or gone, or raise --timeout",
                 describe(),
+                diagnosis::heard(self),
                 wait.waited().as_secs_f64(),
             );
             return Err(Error::new(ErrorKind::Timeout, what).on_rank(self.rank()));
@@ -294,14 +360,48 @@ impl Context {
         }
     }
 
-    /// Waits until all ranks of the node have arrived on a lane.
-    pub fn wait_for_meet(&self, lane: usize, name: &str) -> Result<()> {
+    /// Meets the ranks of the node outside a call, with these words on the lines, which begin with
+    /// the signature; compares that.
+    pub fn meet(
+        &self,
+        lane: usize,
+        name: &str,
+        words: &[u64],
+        signature: &Signature,
+        site: &'static Location<'static>,
+    ) -> Result<()> {
+        self.refuse_if_broken(name, site)?;
+        let place = &self.lanes[lane];
+        // What is made here is for the next call.
+        let stand = self.next(*signature, site);
+        let call = stand.call;
+        let describe =
+            || format!("{name} at {site}, before collective no. {call}, for {}", self.absent(lane));
+        let settle = |error| self.settle(error, &stand);
+        let met = self.wait_until(|| self.settle_debt(lane).map_err(settle), &stand, describe);
+        let met = met.and_then(|()| {
+            signature::note_site(place, site);
+            place.arrive_with(words);
+            self.wait_until(|| Ok(place.all_arrived()), &stand, describe)?;
+            signature::compare(signature, place, self.peers(), call).map_err(settle)
+        });
+        met.inspect_err(|error| self.give_in(error))
+    }
+
+    fn wait_until(
+        &self,
+        done: impl Fn() -> Result<bool>,
+        stand: &Past,
+        describe: impl Fn() -> String,
+    ) -> Result<()> {
         let mut wait = Wait::new(self.wait);
-        while !self.lanes[lane].all_arrived() {
+        let mut diagnosis = Diagnosis::default();
+        while !done()? {
             self.move_others()?;
-            self.pause(&mut wait, || {
-                format!("{name}, collective no. {}, for {}", self.calls(), self.absent(lane))
-            })?;
+            self.pause(&mut wait, &describe)?;
+            if wait.is_long() {
+                diagnosis.look(self, wait.waited(), stand, Vec::new)?;
+            }
         }
         Ok(())
     }
@@ -337,6 +437,8 @@ pub struct Prepared {
     pub rides: bool,
     /// Whether signatures are compared at the first meet.
     pub compares: bool,
+    /// Whether this rank does not wait at the last meet (see `debt`).
+    pub leaves_early: bool,
 }
 
 impl Prepared {
@@ -381,12 +483,8 @@ impl Prepared {
         if self.rides || place.has_scratch(self.scratch_bytes()) {
             return Ok(());
         }
-        signature::note_site(place, site);
-        place.arrive_with(&self.signature.to_words());
-        context.wait_for_meet(lane, &self.name)?;
-        // The call that this prepares is the next one.
-        let call = context.calls() + 1;
-        signature::compare(&self.signature, place, context.peers(), call)?;
+        let words = self.signature.to_words();
+        context.meet(lane, &self.name, &words, &self.signature, site)?;
         place.grow_scratch(context.node.as_deref(), self.scratch_bytes())
     }
 }

@@ -1,6 +1,7 @@
 //! One call on its way.
 //!
 //! ```text
+//! Settling  wait for the ranks that were not waited for in the call before, and compare with them
 //! Opening   wait until the workspace is free (only when its last use has not been met since)
 //! Round     arrive at the meet of the round, or start it
 //! Meeting   wait for the ranks of the node; at the first meet also compare signatures
@@ -9,19 +10,20 @@
 //! Done
 //! ```
 
-use std::panic::Location;
 use std::rc::Rc;
 
+use super::history::Past;
 use super::{Context, Prepared};
 use crate::error::{Error, Result};
 use crate::plan::{Buffer, Round};
-use crate::signature::{self, Called, Signature};
+use crate::signature::{self, Signature};
 use crate::transport::Posted;
 use crate::transport::frame::{Buffers, Frame};
 use crate::transport::memory::{Located, Registered};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Phase {
+    Settling,
     Opening,
     Round,
     Meeting,
@@ -37,12 +39,14 @@ pub(super) struct Work {
     frame: Frame,
     posted: Posted,
     located: [Located; 2],
-    site: &'static Location<'static>,
+    /// Its number, what it is and where it stands in the program.
+    past: Past,
     lane: usize,
     round: usize,
     phase: Phase,
+    /// Whether its workspace may still be read by peers when it begins.
+    opens: bool,
     agreed: bool,
-    call: u64,
     /// The number of the start, for tickets.
     pub(super) start: u64,
 }
@@ -54,12 +58,12 @@ impl Default for Work {
             frame: Frame::default(),
             posted: Posted::default(),
             located: Default::default(),
-            site: Location::caller(),
+            past: Past::default(),
             lane: 0,
             round: 0,
             phase: Phase::Done,
+            opens: false,
             agreed: false,
-            call: 0,
             start: u64::MAX,
         }
     }
@@ -74,22 +78,18 @@ impl Work {
         prepared: &Rc<Prepared>,
         buffers: &Buffers<'_>,
         located: [Located; 2],
-        site: &'static Location<'static>,
+        past: Past,
     ) {
         let place = &context.lanes[lane];
-        let opening = prepared.shows_scratch && place.next_half_is_busy();
-        if opening {
-            prepared.arrive(place, located, site);
-        }
+        self.opens = prepared.shows_scratch && place.next_half_is_busy();
         self.frame.lend(&prepared.plan, buffers, place, prepared.element_bytes, prepared.rides);
         self.prepared = Some(prepared.clone());
         self.located = located;
-        self.site = site;
+        self.past = past;
         self.lane = lane;
         self.round = 0;
-        self.phase = if opening { Phase::Opening } else { Phase::Round };
+        self.phase = Phase::Settling;
         self.agreed = false;
-        self.call = context.calls();
         self.start = u64::MAX;
     }
 
@@ -98,16 +98,9 @@ impl Work {
         (self.round, self.phase == Phase::Moving)
     }
 
-    /// What this rank called.
-    pub(super) fn called(&self, context: &Context) -> Option<Called> {
-        let signature = self.prepared.as_ref()?.signature;
-        let site = format!("{}:{}", self.site.file(), self.site.line());
-        Some(Called { rank: context.rank(), signature, site })
-    }
-
-    /// The lane, and the number of the call.
-    pub(super) fn number(&self) -> [u64; 2] {
-        [self.lane as u64, self.call]
+    /// Where this rank stands in it.
+    pub(super) fn stand(&self) -> Past {
+        self.past
     }
 
     /// The ranks whose messages it waits for.
@@ -123,7 +116,7 @@ impl Work {
             Phase::Moving => format!("messages of ranks {:?}", self.posted.missing()),
             _ => context.absent(self.lane),
         };
-        let (call, round, site) = (self.call, (self.round + 1).min(rounds), self.site);
+        let (call, round, site) = (self.past.call, (self.round + 1).min(rounds), self.past.site);
         format!("{name} at {site}, collective no. {call}, round {round} of {rounds}, for {who}")
     }
 
@@ -132,6 +125,7 @@ impl Work {
         let Some(prepared) = self.prepared.clone() else { return Ok(true) };
         loop {
             let moved = match self.phase {
+                Phase::Settling => self.settle(context, &prepared)?,
                 Phase::Opening => self.leave_opening(context, &prepared)?,
                 Phase::Round => match prepared.plan.rounds.get(self.round) {
                     Some(round) => self.enter_round(context, &prepared, round)?,
@@ -145,6 +139,19 @@ impl Work {
                 return Ok(false);
             }
         }
+    }
+
+    /// Nothing of this rank's that peers may still look at is written before this.
+    fn settle(&mut self, context: &Context, prepared: &Prepared) -> Result<bool> {
+        if !context.settle_debt(self.lane)? {
+            return Ok(false);
+        }
+        self.phase = Phase::Round;
+        if self.opens {
+            prepared.arrive(&context.lanes[self.lane], self.located, self.past.site);
+            self.phase = Phase::Opening;
+        }
+        Ok(true)
     }
 
     fn leave_opening(&mut self, context: &Context, prepared: &Prepared) -> Result<bool> {
@@ -169,7 +176,12 @@ impl Work {
         if self.agreed {
             place.arrive();
         } else {
-            prepared.arrive(place, self.located, self.site);
+            prepared.arrive(place, self.located, self.past.site);
+        }
+        if prepared.leaves_early && self.round + 1 == prepared.plan.rounds.len() {
+            context.owe(self.lane, self.past, prepared.compares && !self.agreed);
+            self.round += 1;
+            return Ok(true);
         }
         self.phase = Phase::Meeting;
         Ok(true)
@@ -191,7 +203,7 @@ impl Work {
     fn agree(&mut self, context: &Context, prepared: &Prepared) -> Result<()> {
         let place = &context.lanes[self.lane];
         if prepared.compares {
-            signature::compare(&prepared.signature, place, context.peers(), self.call)?;
+            signature::compare(&prepared.signature, place, context.peers(), self.past.call)?;
         }
         self.agreed = true;
         if prepared.reads_peers != [false, false] {
@@ -241,7 +253,7 @@ impl Work {
 
     /// Starts the messages of the round and does its local steps.
     fn move_elements(&mut self, context: &Context, prepared: &Prepared) -> Result<bool> {
-        let (transport, tag) = (&*context.transport, prepared.signature.tag(self.lane));
+        let (transport, tag) = (&*context.transport, signature::tag(self.past.chain, self.lane));
         let (plan, round) = (&prepared.plan, self.round);
         let some = self.frame.post(plan, round, transport, tag, &mut self.posted)?;
         self.frame.run_local_steps(plan, round, prepared.combine, &context.topology);

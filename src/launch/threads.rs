@@ -120,6 +120,7 @@ where
     let watch = |failure: Arc<Failure>| {
         std::thread::spawn(move || end_stuck(&failure, &theirs, output));
     };
+    let body = |c: &Communicator| body(c).and_then(|()| c.end());
     match watched(&nodes, options.settings, body, watch) {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) if reported.swap(true, Ordering::Relaxed) => ExitCode::from(error.exit_code()),

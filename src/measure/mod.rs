@@ -19,6 +19,7 @@ use crate::plan::{Collective, Problem};
 use crate::reduce;
 use crate::select::bytes_of;
 use crate::sharding::Sharding;
+use crate::transport::Mode;
 use crate::transport::memory::{SharedBuffer, Sink, Source};
 use limit::Limit;
 
@@ -39,6 +40,9 @@ pub enum Thing {
     Native,
     /// `MPI_Reduce_scatter` with counts.
     NativeCounts,
+    /// The nonblocking collective of the MPI library and a wait; for reduce_scatter
+    /// `MPI_Ireduce_scatter`.
+    NativeImmediate,
     /// The same bytes on private memory.
     Limit,
 }
@@ -221,8 +225,9 @@ impl<'a, T: Element> Case<'a, T> {
         for _ in 0..batch {
             match thing {
                 Thing::Call(call) => self.ours(call)?,
-                Thing::Native => self.native()?,
-                Thing::NativeCounts => self.native_counts()?,
+                Thing::Native => self.native(Mode::Blocking)?,
+                Thing::NativeImmediate => self.native(Mode::Immediate)?,
+                Thing::NativeCounts => self.native_counts(Mode::Blocking)?,
                 Thing::Limit => self.limit.run(),
             }
         }
@@ -251,15 +256,24 @@ impl<'a, T: Element> Case<'a, T> {
         T::DTYPE.is_half() && self.problem.collective.reduces()
     }
 
-    fn native(&mut self) -> Result<()> {
+    fn native(&mut self, mode: Mode) -> Result<()> {
         let Some(native) = self.c.native() else { return Ok(()) };
+        let scatters = self.problem.collective == Collective::ReduceScatter;
+        if scatters && mode == Mode::Immediate && !self.is_converted() {
+            return self.native_counts(mode);
+        }
         if self.is_converted() {
             let [wide_input, wide_output] = &mut self.wide;
             reduce::widen(&self.input, wide_input);
             let (i, o) = (bytemuck::cast_slice(wide_input), bytemuck::cast_slice_mut(wide_output));
             match self.problem.collective {
-                Collective::ReduceScatter => native.reduce_scatter_block(i, o, DType::F32, Op::Sum),
-                _ => native.all_reduce(i, o, DType::F32, Op::Sum),
+                Collective::ReduceScatter if mode == Mode::Blocking => {
+                    native.reduce_scatter_block(i, o, DType::F32, Op::Sum)
+                }
+                Collective::ReduceScatter => {
+                    native.reduce_scatter(i, o, &self.counts, DType::F32, Op::Sum, mode)
+                }
+                _ => native.all_reduce(i, o, DType::F32, Op::Sum, mode),
             }?;
             reduce::narrow(wide_output, &mut self.native_output);
             return Ok(());
@@ -268,20 +282,20 @@ impl<'a, T: Element> Case<'a, T> {
             (bytemuck::cast_slice(&self.input), bytemuck::cast_slice_mut(&mut self.native_output));
         match self.problem.collective {
             Collective::ReduceScatter => native.reduce_scatter_block(i, o, T::DTYPE, Op::Sum),
-            Collective::AllGather => native.all_gather(i, o, T::DTYPE),
-            Collective::AllReduce => native.all_reduce(i, o, T::DTYPE, Op::Sum),
-            Collective::Broadcast { root } => native.broadcast(o, root, T::DTYPE),
-            Collective::AllToAll => native.all_to_all(i, o, T::DTYPE),
+            Collective::AllGather => native.all_gather(i, o, T::DTYPE, mode),
+            Collective::AllReduce => native.all_reduce(i, o, T::DTYPE, Op::Sum, mode),
+            Collective::Broadcast { root } => native.broadcast(o, root, T::DTYPE, mode),
+            Collective::AllToAll => native.all_to_all(i, o, T::DTYPE, mode),
             Collective::Barrier => native.barrier(),
             Collective::Gather { .. } | Collective::Scatter { .. } => Ok(()),
         }
     }
 
-    fn native_counts(&mut self) -> Result<()> {
+    fn native_counts(&mut self, mode: Mode) -> Result<()> {
         let Some(native) = self.c.native() else { return Ok(()) };
         let output = bytemuck::cast_slice_mut(&mut self.native_output);
         let input = bytemuck::cast_slice(&self.input);
-        native.reduce_scatter(input, output, &self.counts, T::DTYPE, Op::Sum)
+        native.reduce_scatter(input, output, &self.counts, T::DTYPE, Op::Sum, mode)
     }
 
     /// Runs once more on known values and compares every element, on all ranks.

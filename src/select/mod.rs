@@ -44,17 +44,21 @@ pub enum Native {
     Plain,
     /// `MPI_Reduce_scatter` with one count a rank, which some libraries implement far better.
     Counts,
+    /// The nonblocking call and a wait, which libraries implement by code of its own; for
+    /// reduce_scatter `MPI_Ireduce_scatter`.
+    Immediate,
 }
 
 impl Native {
-    /// Both of them.
-    pub const ALL: [Native; 2] = [Native::Plain, Native::Counts];
+    /// All of them.
+    pub const ALL: [Native; 3] = [Native::Plain, Native::Counts, Native::Immediate];
 
     /// Its name among the algorithms.
     pub fn name(self) -> &'static str {
         match self {
             Native::Plain => "native",
             Native::Counts => "native_counts",
+            Native::Immediate => "native_immediate",
         }
     }
 
@@ -68,7 +72,8 @@ impl Native {
         match collective {
             Collective::ReduceScatter => true,
             Collective::Gather { .. } | Collective::Scatter { .. } => false,
-            _ => self == Native::Plain,
+            Collective::Barrier => self == Native::Plain,
+            _ => self != Native::Counts,
         }
     }
 }
@@ -97,6 +102,7 @@ impl Chosen {
             Chosen::Planned(row) => row.summary,
             Chosen::Native(Native::Plain) => "the collective of the MPI library",
             Chosen::Native(Native::Counts) => "MPI_Reduce_scatter with one count a rank",
+            Chosen::Native(Native::Immediate) => "the nonblocking MPI collective, and a wait",
         }
     }
 }
@@ -204,7 +210,7 @@ pub fn native_fits(native: Native, query: &Query<'_>) -> Result<()> {
         "loses NaN in a minimum or maximum"
     } else if problem.overlap(0).is_some() {
         "cannot work in place"
-    } else if native == Native::Plain && needs_equal_counts(collective) && !problem.is_uniform() {
+    } else if needs_equal_counts(native, collective) && !problem.is_uniform() {
         "needs equal counts"
     } else if bytes_of(problem, dtype) / dtype.bytes() > i32::MAX as usize {
         "has 32-bit counts"
@@ -218,8 +224,12 @@ pub fn native_fits(native: Native, query: &Query<'_>) -> Result<()> {
     )))
 }
 
-fn needs_equal_counts(collective: Collective) -> bool {
-    matches!(collective, Collective::ReduceScatter | Collective::AllGather | Collective::AllToAll)
+fn needs_equal_counts(native: Native, collective: Collective) -> bool {
+    match collective {
+        Collective::ReduceScatter => native == Native::Plain,
+        Collective::AllGather | Collective::AllToAll => true,
+        _ => false,
+    }
 }
 
 /// Whether an algorithm may be used for a call, and if not, why not.

@@ -142,6 +142,15 @@ pub trait Transport: std::fmt::Debug {
     fn native(&self) -> Option<&dyn Native>;
 }
 
+/// Which of two calls of the MPI library does a collective.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// The blocking one.
+    Blocking,
+    /// The nonblocking one and a wait: another implementation in many libraries.
+    Immediate,
+}
+
 /// The collectives of the MPI library itself, as a candidate and a yardstick.
 ///
 /// Lengths are in bytes of whole elements; every call checks that its buffers fit its counts.
@@ -150,7 +159,7 @@ pub trait Native {
     /// `MPI_Reduce_scatter_block`: `input` holds `ranks` times `output`.
     fn reduce_scatter_block(&self, i: &[u8], o: &mut [u8], dtype: DType, op: Op) -> Result<()>;
 
-    /// `MPI_Reduce_scatter` with one count of elements a rank.
+    /// `MPI_Reduce_scatter` or `MPI_Ireduce_scatter` with one count of elements a rank.
     fn reduce_scatter(
         &self,
         input: &[u8],
@@ -158,19 +167,27 @@ pub trait Native {
         counts: &[usize],
         dtype: DType,
         op: Op,
+        mode: Mode,
     ) -> Result<()>;
 
-    /// `MPI_Allgather`: `output` holds `ranks` times `input`.
-    fn all_gather(&self, input: &[u8], output: &mut [u8], dtype: DType) -> Result<()>;
+    /// `MPI_Allgather` or `MPI_Iallgather`: `output` holds `ranks` times `input`.
+    fn all_gather(&self, input: &[u8], output: &mut [u8], dtype: DType, mode: Mode) -> Result<()>;
 
-    /// `MPI_Allreduce`.
-    fn all_reduce(&self, input: &[u8], output: &mut [u8], dtype: DType, op: Op) -> Result<()>;
+    /// `MPI_Allreduce` or `MPI_Iallreduce`.
+    fn all_reduce(
+        &self,
+        input: &[u8],
+        output: &mut [u8],
+        dtype: DType,
+        op: Op,
+        mode: Mode,
+    ) -> Result<()>;
 
-    /// `MPI_Bcast`.
-    fn broadcast(&self, buffer: &mut [u8], root: usize, dtype: DType) -> Result<()>;
+    /// `MPI_Bcast` or `MPI_Ibcast`.
+    fn broadcast(&self, buffer: &mut [u8], root: usize, dtype: DType, mode: Mode) -> Result<()>;
 
-    /// `MPI_Alltoall`: both buffers hold `ranks` equal blocks.
-    fn all_to_all(&self, input: &[u8], output: &mut [u8], dtype: DType) -> Result<()>;
+    /// `MPI_Alltoall` or `MPI_Ialltoall`: both buffers hold `ranks` equal blocks.
+    fn all_to_all(&self, input: &[u8], output: &mut [u8], dtype: DType, mode: Mode) -> Result<()>;
 
     /// `MPI_Barrier`.
     fn barrier(&self) -> Result<()>;

@@ -11,6 +11,7 @@ mod native;
 mod sys;
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -100,6 +101,8 @@ pub struct MpiTransport {
     rank: usize,
     ranks: usize,
     sharing: usize,
+    /// What is being told, until it has left.
+    told: RefCell<Vec<sys::Told>>,
 }
 
 // SAFETY: one thread at a time calls through an endpoint. It leaves its thread by
@@ -116,7 +119,8 @@ impl MpiTransport {
         sys::return_errors(communicator)?;
         let (rank, ranks) = sys::rank_and_size(communicator)?;
         lock(&owned).push(Owned::Communicator(communicator));
-        Ok(MpiTransport { job: job.clone(), owned, communicator, rank, ranks, sharing })
+        let (job, told) = (job.clone(), RefCell::default());
+        Ok(MpiTransport { job, owned, communicator, rank, ranks, sharing, told })
     }
 
     fn split_off(&self, communicator: ffi::MPI_Comm) -> Result<Box<dyn Transport>> {
@@ -166,7 +170,16 @@ impl Transport for MpiTransport {
     }
 
     fn tell(&self, to: usize, words: &[u64]) -> Result<()> {
-        sys::tell(self.communicator, to, words, TELL)
+        let mut told = self.told.borrow_mut();
+        let mut left = Vec::new();
+        for mut one in told.drain(..) {
+            if !one.is_done()? {
+                left.push(one);
+            }
+        }
+        left.push(sys::tell(self.communicator, to, words, TELL)?);
+        *told = left;
+        Ok(())
     }
 
     fn hear(&self) -> Result<Option<(usize, Vec<u64>)>> {

@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_void};
 
 use mpi::ffi;
 
-use super::super::Native;
+use super::super::{Mode, Native};
 use super::MpiTransport;
 use super::sys::{check, datatype, library_version, operator, to_int};
 use crate::element::{DType, Op};
@@ -34,6 +34,15 @@ fn write(buffer: &mut [u8]) -> *mut c_void {
     buffer.as_mut_ptr().cast()
 }
 
+/// Starts a call and waits for its end.
+fn finish(call: &str, start: impl FnOnce(*mut ffi::MPI_Request) -> c_int) -> Result<()> {
+    // SAFETY: plain data that the call overwrites.
+    let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };
+    check(start(&mut request), call)?;
+    // SAFETY: the request was started just now.
+    check(unsafe { ffi::MPI_Wait(&mut request, ffi::RSMPI_STATUS_IGNORE) }, call)
+}
+
 impl Native for MpiTransport {
     fn reduce_scatter_block(&self, i: &[u8], o: &mut [u8], dtype: DType, op: Op) -> Result<()> {
         const CALL: &str = "MPI_Reduce_scatter_block";
@@ -56,6 +65,7 @@ impl Native for MpiTransport {
         counts: &[usize],
         dtype: DType,
         op: Op,
+        mode: Mode,
     ) -> Result<()> {
         const CALL: &str = "MPI_Reduce_scatter";
         let total: usize = counts.iter().sum();
@@ -65,61 +75,90 @@ impl Native for MpiTransport {
         expect_times(counts.len(), self.ranks, 1, CALL)?;
         let counts: Vec<c_int> =
             counts.iter().map(|&c| to_int(c, "count")).collect::<Result<_>>()?;
-        let (t, op) = (datatype(dtype), operator(op, dtype)?);
-        // SAFETY: the lengths were compared with the counts.
-        let code = unsafe {
-            let c = self.communicator;
-            ffi::MPI_Reduce_scatter(read(input), write(output), counts.as_ptr(), t, op, c)
-        };
-        check(code, CALL)
+        let (t, op, c) = (datatype(dtype), operator(op, dtype)?, self.communicator);
+        let (i, o, n) = (read(input), write(output), counts.as_ptr());
+        // SAFETY: the lengths were compared with the counts; a started call is waited for, while
+        // buffers and counts stay where they are.
+        unsafe {
+            match mode {
+                Mode::Blocking => check(ffi::MPI_Reduce_scatter(i, o, n, t, op, c), CALL),
+                Mode::Immediate => finish("MPI_Ireduce_scatter", |request| {
+                    ffi::MPI_Ireduce_scatter(i, o, n, t, op, c, request)
+                }),
+            }
+        }
     }
 
-    fn all_gather(&self, input: &[u8], output: &mut [u8], dtype: DType) -> Result<()> {
+    fn all_gather(&self, input: &[u8], output: &mut [u8], dtype: DType, mode: Mode) -> Result<()> {
         const CALL: &str = "MPI_Allgather";
         expect_times(output.len(), input.len(), self.ranks, CALL)?;
-        let (count, t) = (elements(input.len(), dtype, CALL)?, datatype(dtype));
-        // SAFETY: the lengths were compared.
-        let code = unsafe {
-            let c = self.communicator;
-            ffi::MPI_Allgather(read(input), count, t, write(output), count, t, c)
-        };
-        check(code, CALL)
+        let (n, t) = (elements(input.len(), dtype, CALL)?, datatype(dtype));
+        let (i, o, c) = (read(input), write(output), self.communicator);
+        // SAFETY: the lengths were compared; a started call is waited for.
+        unsafe {
+            match mode {
+                Mode::Blocking => check(ffi::MPI_Allgather(i, n, t, o, n, t, c), CALL),
+                Mode::Immediate => finish("MPI_Iallgather", |request| {
+                    ffi::MPI_Iallgather(i, n, t, o, n, t, c, request)
+                }),
+            }
+        }
     }
 
-    fn all_reduce(&self, input: &[u8], output: &mut [u8], dtype: DType, op: Op) -> Result<()> {
+    fn all_reduce(
+        &self,
+        input: &[u8],
+        output: &mut [u8],
+        dtype: DType,
+        op: Op,
+        mode: Mode,
+    ) -> Result<()> {
         const CALL: &str = "MPI_Allreduce";
         expect_times(output.len(), input.len(), 1, CALL)?;
-        let (count, t, op) =
+        let (n, t, op) =
             (elements(input.len(), dtype, CALL)?, datatype(dtype), operator(op, dtype)?);
-        // SAFETY: the lengths were compared.
-        let code = unsafe {
-            let c = self.communicator;
-            ffi::MPI_Allreduce(read(input), write(output), count, t, op, c)
-        };
-        check(code, CALL)
+        let (i, o, c) = (read(input), write(output), self.communicator);
+        // SAFETY: the lengths were compared; a started call is waited for.
+        unsafe {
+            match mode {
+                Mode::Blocking => check(ffi::MPI_Allreduce(i, o, n, t, op, c), CALL),
+                Mode::Immediate => finish("MPI_Iallreduce", |request| {
+                    ffi::MPI_Iallreduce(i, o, n, t, op, c, request)
+                }),
+            }
+        }
     }
 
-    fn broadcast(&self, buffer: &mut [u8], root: usize, dtype: DType) -> Result<()> {
+    fn broadcast(&self, buffer: &mut [u8], root: usize, dtype: DType, mode: Mode) -> Result<()> {
         const CALL: &str = "MPI_Bcast";
-        let (count, root) = (elements(buffer.len(), dtype, CALL)?, to_int(root, "root")?);
-        let t = datatype(dtype);
-        // SAFETY: the buffer holds `count` elements.
-        let code = unsafe { ffi::MPI_Bcast(write(buffer), count, t, root, self.communicator) };
-        check(code, CALL)
+        let (n, root) = (elements(buffer.len(), dtype, CALL)?, to_int(root, "root")?);
+        let (o, t, c) = (write(buffer), datatype(dtype), self.communicator);
+        // SAFETY: the buffer holds `n` elements; a started call is waited for.
+        unsafe {
+            match mode {
+                Mode::Blocking => check(ffi::MPI_Bcast(o, n, t, root, c), CALL),
+                Mode::Immediate => {
+                    finish("MPI_Ibcast", |request| ffi::MPI_Ibcast(o, n, t, root, c, request))
+                }
+            }
+        }
     }
 
-    fn all_to_all(&self, input: &[u8], output: &mut [u8], dtype: DType) -> Result<()> {
+    fn all_to_all(&self, input: &[u8], output: &mut [u8], dtype: DType, mode: Mode) -> Result<()> {
         const CALL: &str = "MPI_Alltoall";
         expect_times(output.len(), input.len(), 1, CALL)?;
         expect_times(input.len(), input.len() / self.ranks, self.ranks, CALL)?;
-        let count = elements(input.len() / self.ranks, dtype, CALL)?;
-        let t = datatype(dtype);
-        // SAFETY: both buffers hold `ranks` blocks of `count` elements.
-        let code = unsafe {
-            let c = self.communicator;
-            ffi::MPI_Alltoall(read(input), count, t, write(output), count, t, c)
-        };
-        check(code, CALL)
+        let n = elements(input.len() / self.ranks, dtype, CALL)?;
+        let (i, o, t, c) = (read(input), write(output), datatype(dtype), self.communicator);
+        // SAFETY: both buffers hold `ranks` blocks of `n` elements; a started call is waited for.
+        unsafe {
+            match mode {
+                Mode::Blocking => check(ffi::MPI_Alltoall(i, n, t, o, n, t, c), CALL),
+                Mode::Immediate => finish("MPI_Ialltoall", |request| {
+                    ffi::MPI_Ialltoall(i, n, t, o, n, t, c, request)
+                }),
+            }
+        }
     }
 
     fn barrier(&self) -> Result<()> {

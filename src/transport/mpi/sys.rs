@@ -216,15 +216,40 @@ pub(super) unsafe fn start(
     Ok(request)
 }
 
-/// Sends words without waiting. They are never freed: whoever tells something waits in vain for
-/// seconds, and that happens rarely.
-pub(super) fn tell(c: ffi::MPI_Comm, to: usize, words: &[u64], tag: Tag) -> Result<()> {
-    let words: &'static mut [u64] = Box::leak(words.to_vec().into_boxed_slice());
-    let (at, bytes) = (words.as_mut_ptr().cast::<u8>(), size_of_val(words));
-    // SAFETY: the words live for ever and are not touched again.
-    let mut request = unsafe { start(c, to, Direction::Send, at, bytes, tag)? };
-    // SAFETY: under way; MPI completes it by itself.
-    check(unsafe { ffi::MPI_Request_free(&mut request) }, "MPI_Request_free")
+/// Words that are being told to some rank. Dropped before that is done, they are never freed.
+#[derive(Debug)]
+pub(super) struct Told {
+    request: ffi::MPI_Request,
+    words: Vec<u64>,
+}
+
+impl Told {
+    /// Whether the words have left.
+    pub(super) fn is_done(&mut self) -> Result<bool> {
+        let mut done: c_int = 0;
+        // SAFETY: the request is null or under way, and the place is writable.
+        let code = unsafe { ffi::MPI_Test(&mut self.request, &mut done, ffi::RSMPI_STATUS_IGNORE) };
+        check(code, "MPI_Test")?;
+        if done != 0 {
+            self.words = Vec::new();
+        }
+        Ok(done != 0)
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        std::mem::forget(std::mem::take(&mut self.words)); // MPI may still read them
+    }
+}
+
+/// Sends words without waiting.
+pub(super) fn tell(c: ffi::MPI_Comm, to: usize, words: &[u64], tag: Tag) -> Result<Told> {
+    let mut words = words.to_vec();
+    let (at, bytes) = (words.as_mut_ptr().cast::<u8>(), size_of_val(&words[..]));
+    // SAFETY: `Told` keeps the words, untouched, until MPI says that it is done with them.
+    let request = unsafe { start(c, to, Direction::Send, at, bytes, tag)? };
+    Ok(Told { request, words })
 }
 
 /// Receives words that some rank has told, if there are any.
