@@ -20,7 +20,7 @@
 use std::path::Path;
 
 use super::edge_list::{Stop, excerpt, for_each_edge, read};
-use super::ids::{Edges, Numbering, concat};
+use super::ids::{Edges, Numbering};
 use super::load::{Listing, Loaded, index_from_1, node_count, same_everywhere};
 use super::source::{EXPECTED, HeadLines, LineBlocks};
 use crate::communicator::Communicator;
@@ -155,8 +155,10 @@ fn read_share(
     weighted: bool,
 ) -> Result<Edges> {
     let source = LineBlocks::after_head(path, header.bytes, rank, ranks)?;
-    let pieces = read(source, |text| parse_entries(text, header, weighted))?;
-    Ok(concat(pieces.unwrap_or_default()))
+    let mut all = Edges::default();
+    let parse = |text: &[u8]| parse_entries(text, header, weighted);
+    read(source, parse, |piece| all.append(&piece))?;
+    Ok(all)
 }
 
 fn parse_entries(text: &[u8], header: &Header, weighted: bool) -> std::result::Result<Edges, Stop> {

@@ -14,9 +14,10 @@
 //! | `binary/` | `.rwg`, our own format, mapped and shared by the ranks of a node |
 //! | `open` | a graph from any of these, with its rows where they belong |
 //! | `names` | many short names in one allocation, and on the wire |
-//! | `ids` | ids of the user to dense indices in one canonical order, and back |
+//! | `ids`, `id_lookup` | ids of the user to dense indices in one canonical order, and back |
 //! | `column` | values of edges, in memory or in a mapped file |
-//! | `rows` | the incoming edges of a range of nodes, in canonical order |
+//! | `rows`, `row_sort` | the incoming edges of a range of nodes, in canonical order |
+//! | `rounds` | edges on their way to the owners of their targets, a bounded number at a time |
 //! | `partition` | who owns which nodes; moves the edges to the owners of their targets |
 //! | `scheme`, `cost` | one dimension or two, all values or needed ones; what each would take |
 //! | `grid` | two dimensions: rows of ranks share rows of edges, and sums travel |
@@ -53,6 +54,7 @@ pub mod gap;
 pub mod generator;
 mod grid;
 pub mod hits;
+mod id_lookup;
 pub mod ids;
 pub mod info;
 pub mod job;
@@ -72,6 +74,8 @@ mod parquet_table;
 pub mod partition;
 pub mod personalized;
 pub mod progress;
+mod rounds;
+mod row_sort;
 pub mod rows;
 pub mod scheme;
 pub mod source;
