@@ -172,7 +172,8 @@ mod tests {
                 let found = launch::threads(ranks, |comm| {
                     let own = |own: &OwnIds| {
                         // Some ids are on several ranks.
-                        let of = |i: u64| i as usize * 7 % ranks == comm.rank() || i % 5 == 0;
+                        let of =
+                            |i: u64| i as usize * 7 % ranks == comm.rank() || i.is_multiple_of(5);
                         (0..count).filter(|&i| of(i)).for_each(|i| own.insert(id(i)));
                     };
                     let ids = DenseIds::collect(comm, largest, own)?;

@@ -32,8 +32,9 @@
 //! | `personalized` | PageRank for many sources, several at a time |
 //! | `hits` | hubs and authorities |
 //! | `traffic`, `progress` | the bytes of an iteration; how far a long run has come |
-//! | `output`, `parquet_output`, `npy` | result files and the list of the highest ranks |
-//! | `job` | all of it in order, timed: what the command `pagerank` does |
+//! | `output`, `csv_output`, `parquet_output`, `npy` | result files and the list of the highest ranks |
+//! | `frame` | what all jobs share: checks before, phases timed, the manifest at the end |
+//! | `job` | all of it in order: what the command `pagerank` does |
 //! | `whole`, `export`, `info`, `convert` | a graph on one rank: written, described |
 //!
 //! The result is a function of the graph and the options: the same bits at any number of ranks and
@@ -46,10 +47,12 @@ pub mod columns;
 mod compression;
 pub mod convert;
 pub mod cost;
+mod csv_output;
 mod delta;
 pub mod edge_list;
 mod exchange;
 pub mod export;
+mod frame;
 pub mod gap;
 pub mod generator;
 mod grid;
