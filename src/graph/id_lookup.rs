@@ -3,7 +3,7 @@
 //! | ids | structure | bytes an id | look-up |
 //! | --- | --- | --- | --- |
 //! | dense | a bit for each number, with counts of those before | 1.5 bits a number | one access |
-//! | sparse | the list, and starts of runs with equal high bits | 8 | two, in the worst case a search |
+//! | sparse | starts of runs with equal high bits, and the list | 8 | two; at worst a search |
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -17,7 +17,7 @@
 //! | `ids`, `id_lookup` | ids of the user to dense indices in one canonical order, and back |
 //! | `column` | values of edges, in memory or in a mapped file |
 //! | `rows`, `row_sort` | the incoming edges of a range of nodes, in canonical order |
-//! | `rounds` | edges on their way to the owners of their targets, a bounded number at a time |
+//! | `rounds` | edges on their way to the owners of their targets, some at a time |
 //! | `partition` | who owns which nodes; moves the edges to the owners of their targets |
 //! | `scheme`, `cost` | one dimension or two, all values or needed ones; what each would take |
 //! | `grid` | two dimensions: rows of ranks share rows of edges, and sums travel |

@@ -5,9 +5,9 @@
 //! that edges, plus a constant for each node, are balanced; cuts are multiples of [`GRAIN`] nodes,
 //! the block that sums are made of (see `pagerank`).
 //!
-//! Traffic: an all-reduce of 4 to 8 bytes a node and a reduce-scatter of 4, and each edge moves once
-//! (8 bytes, 16 with weights) to the owner of its target; with weights of a directed graph once
-//! more to the owner of its source, where weights are added up in the canonical order.
+//! Traffic: an all-reduce of 4 to 8 bytes a node and a reduce-scatter of 4, and each edge moves
+//! once (8 bytes, 16 with weights) to the owner of its target; with weights of a directed graph
+//! once more to the owner of its source, where weights are added up in the canonical order.
 //!
 //! Memory: degrees by lines come first, so rows have their places before an edge moves, and edges
 //! go to them in rounds (`rounds`), while the list they came from shrinks. At most, on all ranks
