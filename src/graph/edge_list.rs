@@ -66,6 +66,13 @@ impl IntegerEdges {
         }
     }
 
+    /// Removes all edges, and keeps their memory.
+    fn clear(&mut self) {
+        self.narrow.clear();
+        self.wide.clear();
+        self.wide_weights.clear();
+    }
+
     /// Adds the edges of another list.
     pub(super) fn append(&mut self, other: &IntegerEdges) {
         self.narrow.append(&other.narrow);
@@ -103,7 +110,8 @@ pub fn read_integers(
 ) -> Result<Option<IntegerEdges>> {
     let source = LineBlocks::open(path, rank, ranks)?;
     let mut all = IntegerEdges::default();
-    let whole = read(source, |text| parse_integers(text, weighted), |piece| all.append(&piece))?;
+    let parse = |text: &[u8], piece: &mut _| parse_integers(text, weighted, piece);
+    let whole = read(source, parse, |piece: &mut IntegerEdges| all.append(piece))?;
     Ok(whole.then_some(all))
 }
 
@@ -116,7 +124,11 @@ pub fn read_names(
 ) -> Result<Vec<NamedEdges>> {
     let mut pieces = Vec::new();
     let source = LineBlocks::open(path, rank, ranks)?;
-    read(source, |text| parse_names(text, weighted), |piece| pieces.push(piece))?;
+    let parse = |text: &[u8], piece: &mut NamedEdges| {
+        *piece = parse_names(text, weighted)?;
+        Ok(())
+    };
+    read(source, parse, |piece| pieces.push(std::mem::take(piece)))?;
     Ok(pieces)
 }
 
@@ -124,19 +136,23 @@ pub fn read_names(
 pub(super) const PIECE_BYTES: usize = 1 << 18;
 
 /// Parses all text of a rank in pieces, which `take` gets in their order. False, and no more
-/// pieces, if an id is no integer.
-pub(super) fn read<P: Send>(
+/// pieces, if an id is no integer. `parse` replaces what a piece holds: pieces are used again, so
+/// that no block fetches memory from the system, which would cost as much as to parse it.
+pub(super) fn read<P: Send + Default>(
     mut source: LineBlocks,
-    parse: impl Fn(&[u8]) -> std::result::Result<P, Stop> + Sync,
-    mut take: impl FnMut(P),
+    parse: impl Fn(&[u8], &mut P) -> std::result::Result<(), Stop> + Sync,
+    mut take: impl FnMut(&mut P),
 ) -> Result<bool> {
+    let mut pieces: Vec<P> = Vec::new();
     while let Some(block) = source.next_block()? {
         let cuts = cut_at_lines(&block.text, PIECE_BYTES);
+        pieces.resize_with(pieces.len().max(cuts.len() - 1), P::default);
+        let work = cuts.par_windows(2).zip(&mut pieces);
         let parsed: Vec<_> =
-            cuts.par_windows(2).map(|cut| parse(&block.text[cut[0]..cut[1]])).collect();
-        for (piece, &start) in parsed.into_iter().zip(&cuts) {
-            match piece {
-                Ok(piece) => take(piece),
+            work.map(|(cut, piece)| parse(&block.text[cut[0]..cut[1]], piece)).collect();
+        for ((result, piece), &start) in parsed.into_iter().zip(&mut pieces).zip(&cuts) {
+            match result {
+                Ok(()) => take(piece),
                 Err(Stop::NotAnInteger) => return Ok(false),
                 Err(Stop::Malformed(offset, what)) => {
                     return Err(source.error(&block, start + offset, &what));
@@ -160,8 +176,12 @@ pub(super) fn cut_at_lines(text: &[u8], bytes: usize) -> Vec<usize> {
     cuts
 }
 
-fn parse_integers(text: &[u8], weighted: bool) -> std::result::Result<IntegerEdges, Stop> {
-    let mut piece = IntegerEdges::default();
+fn parse_integers(
+    text: &[u8],
+    weighted: bool,
+    piece: &mut IntegerEdges,
+) -> std::result::Result<(), Stop> {
+    piece.clear();
     piece.narrow.edges.reserve(text.len() / 12);
     let mut at = 0;
     while at < text.len() {
@@ -179,7 +199,7 @@ fn parse_integers(text: &[u8], weighted: bool) -> std::result::Result<IntegerEdg
             piece.push(from, to, weighted.then_some(edge.weight));
         }
     }
-    Ok(piece)
+    Ok(())
 }
 
 fn parse_names(text: &[u8], weighted: bool) -> std::result::Result<NamedEdges, Stop> {

@@ -35,6 +35,12 @@ impl Edges {
         self.weights.extend_from_slice(&other.weights);
     }
 
+    /// Removes all edges, and keeps their memory.
+    pub(super) fn clear(&mut self) {
+        self.edges.clear();
+        self.weights.clear();
+    }
+
     /// Drops the edges from `at` on, and their memory.
     pub(super) fn truncate(&mut self, at: usize) {
         self.edges.truncate(at);

@@ -156,13 +156,18 @@ fn read_share(
 ) -> Result<Edges> {
     let source = LineBlocks::after_head(path, header.bytes, rank, ranks)?;
     let mut all = Edges::default();
-    let parse = |text: &[u8]| parse_entries(text, header, weighted);
-    read(source, parse, |piece| all.append(&piece))?;
+    let parse = |text: &[u8], piece: &mut _| parse_entries(text, header, weighted, piece);
+    read(source, parse, |piece: &mut Edges| all.append(piece))?;
     Ok(all)
 }
 
-fn parse_entries(text: &[u8], header: &Header, weighted: bool) -> std::result::Result<Edges, Stop> {
-    let mut piece = Edges::default();
+fn parse_entries(
+    text: &[u8],
+    header: &Header,
+    weighted: bool,
+    piece: &mut Edges,
+) -> std::result::Result<(), Stop> {
+    piece.clear();
     piece.edges.reserve(text.len() / 12);
     for_each_edge(text, weighted, |row, column, weight, offset| {
         let index = |id: &[u8]| {
@@ -185,8 +190,7 @@ fn parse_entries(text: &[u8], header: &Header, weighted: bool) -> std::result::R
         }
         Ok(())
     })
-    .map_err(as_entry)?;
-    Ok(piece)
+    .map_err(as_entry)
 }
 
 /// What the parser of edge lists says of a line, in the words of this format.

@@ -32,7 +32,7 @@
 //! | `personalized` | PageRank for many sources, several at a time |
 //! | `hits` | hubs and authorities |
 //! | `traffic`, `progress` | the bytes of an iteration; how far a long run has come |
-//! | `output`, `csv_output`, `parquet_output`, `npy` | result files and the list of the highest ranks |
+//! | `output`, `csv_output`, `parquet_output`, `npy` | result files, and the highest ranks |
 //! | `frame` | what all jobs share: checks before, phases timed, the manifest at the end |
 //! | `job` | all of it in order: what the command `pagerank` does |
 //! | `whole`, `export`, `info`, `convert` | a graph on one rank: written, described |

@@ -6,6 +6,8 @@
 //!
 //! Each edge moves once, 8 bytes (16 with weights). On one rank nothing is grouped or moved.
 
+use std::sync::Arc;
+
 use super::partition::GRAIN;
 use super::rows::{Filling, ends};
 use crate::communicator::Communicator;
@@ -57,12 +59,18 @@ pub(super) fn to_owners(
             continue;
         }
         let counts = owners.group(&batch, &mut grouped);
-        let (keys, _) = comm.all_to_all_vec(&grouped.keys, &counts)?;
-        let mut weights = Vec::new();
+        let mut matrix = vec![0u64; ranks * ranks];
+        comm.all_gather(&counts[..], &mut matrix)?;
+        let matrix: Arc<[usize]> = matrix.iter().map(|&count| count as usize).collect();
+        let received = (0..ranks).map(|from| matrix[from * ranks + comm.rank()]).sum();
+        // What was sent is grouped elsewhere by now, so its memory takes what comes.
+        batch.keys.resize(received, 0);
+        comm.all_to_all_by(&matrix, &grouped.keys[..], &mut batch.keys)?;
         if weighted {
-            weights = comm.all_to_all_vec(&grouped.weights, &counts)?.0;
+            batch.weights.resize(received, 0.0);
+            comm.all_to_all_by(&matrix, &grouped.weights[..], &mut batch.weights)?;
         }
-        filling.place(&keys, &weights);
+        filling.place(&batch.keys, &batch.weights);
     }
     Ok(())
 }
@@ -86,11 +94,11 @@ impl Owners {
     }
 
     /// The edges grouped by the owner of their target, and how many each rank gets.
-    fn group(&self, batch: &Batch, grouped: &mut Batch) -> Vec<usize> {
-        let mut counts = vec![0usize; self.ranks];
+    fn group(&self, batch: &Batch, grouped: &mut Batch) -> Vec<u64> {
+        let mut counts = vec![0u64; self.ranks];
         batch.keys.iter().for_each(|&key| counts[self.of(key)] += 1);
         let mut next: Vec<usize> = vec![0; counts.len()];
-        (1..counts.len()).for_each(|rank| next[rank] = next[rank - 1] + counts[rank - 1]);
+        (1..counts.len()).for_each(|rank| next[rank] = next[rank - 1] + counts[rank - 1] as usize);
         grouped.keys.resize(batch.keys.len(), 0);
         grouped.weights.resize(batch.weights.len(), 0.0);
         for (i, &key) in batch.keys.iter().enumerate() {
@@ -125,6 +133,7 @@ mod tests {
                 let sharding = balance(degrees.iter().copied(), ranks);
                 let mut grouped = Batch::default();
                 let counts = Owners::new(&sharding).group(&batch, &mut grouped);
+                let counts: Vec<usize> = counts.iter().map(|&count| count as usize).collect();
                 let moves = Sharding::from_counts(&counts);
                 assert_eq!((moves.ranks(), moves.n()), (ranks, 500));
                 for rank in 0..ranks {
