@@ -1,9 +1,9 @@
 //! Result tables as CSV: a header, then a line for each node in the order of the ids.
 //!
 //! Numbers have the shortest digits that read back to the same bits, the same as in JSON, in the
-//! notation of Rust's `{:?}`: decimal from 1e-4 to below 1e16, else with an exponent. Lines are made
-//! in blocks by all threads of the rank (about 50 ns a line and thread), and blocks are written in
-//! their order. Memory: the text of a few blocks.
+//! notation of Rust's `{:?}`: decimal from 1e-4 to below 1e16, else with an exponent. Lines are
+//! made in blocks by all threads of the rank, and blocks are written in their order. Memory: the
+//! text of a few blocks.
 
 use std::io::{self, Write};
 use std::ops::Range;
