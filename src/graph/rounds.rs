@@ -2,7 +2,8 @@
 //!
 //! Each rank takes the next edges from its supply, groups them by owner, and exchanges them with
 //! all others; what comes goes straight to its row ([`Filling`]). So besides the supply, which
-//! shrinks, and the rows, no edge is held twice: [`EDGES_A_ROUND`] are under way, 32 bytes each.
+//! shrinks, and the rows, no edge is held twice: [`EDGES_A_ROUND`] are under way, 32 bytes each, or
+//! of large graphs one in [`ROUNDS`], since ranks that share cores wait for each other in each.
 //!
 //! Each edge moves once, 8 bytes (16 with weights). On one rank nothing is grouped or moved.
 
@@ -19,6 +20,8 @@ use crate::sharding::Sharding;
 const EDGES_A_ROUND: usize = 1 << 16;
 /// At least so many for each rank, so that messages are worth their start.
 const EDGES_A_RANK: usize = 1 << 9;
+/// At most so many rounds.
+const ROUNDS: usize = 128;
 
 /// Edges as keys (see `rows::key`), with their weights if they have any.
 #[derive(Default, Debug)]
@@ -45,9 +48,9 @@ pub(super) fn to_owners(
     filling: &mut Filling,
 ) -> Result<()> {
     let ranks = comm.ranks();
-    let most = EDGES_A_ROUND.max(EDGES_A_RANK * ranks);
-    let rounds = supply.len().div_ceil(most) as u64;
-    let rounds = comm.all_reduce_vec(&[rounds], Op::Max)?[0];
+    let share = comm.all_reduce_vec(&[supply.len() as u64], Op::Max)?[0] as usize;
+    let most = EDGES_A_ROUND.max(EDGES_A_RANK * ranks).max(share.div_ceil(ROUNDS));
+    let rounds = share.div_ceil(most);
     let owners = Owners::new(sharding);
     let (mut batch, mut grouped) = (Batch::default(), Batch::default());
     for _ in 0..rounds {
