@@ -36,7 +36,7 @@ fn wrong_input_is_refused_in_one_line() {
     std::fs::write(&cut, b"rwgraph\n1234").unwrap();
     let table = folder.path().join("t.parquet");
     std::fs::write(&table, b"PAR1 but no more").unwrap();
-    let cases: [(&[&str], &str); 22] = [
+    let cases: [(&[&str], &str); 24] = [
         (&["graph"], "a command is needed"),
         (
             &["graph", "draw"],
@@ -60,6 +60,11 @@ fn wrong_input_is_refused_in_one_line() {
         (&["pagerank", graph, "--delta", "1"], "delta = 1: allowed is 0 < delta < 1"),
         (&["pagerank", graph, "--delta", "0.5", "--partition", "1d"], "partition 1d sends all"),
         (&["graph", "info", graph, "--nodes", "0"], "ranks need at least 1 node"),
+        (
+            &["graph", "info", graph, "--parts", "3", "--nodes", "7"],
+            "3 ranks on 7 nodes: a node needs at least 1 rank",
+        ),
+        (&["graph", "info", graph, "--parts", "8,2", "--nodes", "3"], "2 ranks on 3 nodes"),
         (&["hits", graph, "--tol", "0"], "tolerance = 0"),
         (&["hits", graph, "--output", "scores.txt"], "ends in .csv or .parquet or .npy"),
     ];

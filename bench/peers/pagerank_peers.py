@@ -2,19 +2,25 @@
 """PageRank side by side with networkx, igraph, NetworKit and rustworkx, from a text edge list.
 
 Makes Kronecker and uniform graphs with `rankwise graph generate` (symmetrised, repeated edges
-merged), ranks each with every program one after another, checks that the ranks agree, and prints
-the ratio of times. End to end: from the text to the ranks in memory (ours: to ranks in a file).
-Per iteration: the difference of two runs with different numbers of steps, where a program can be
-stopped after a number of steps; the others have none.
+merged), ranks each with every program one after another, each in a process of its own, checks that
+the ranks agree, and prints the ratio of times. End to end: from the text to the ranks in memory
+(ours: to ranks in a file, with the start of the processes). Per iteration: the difference of two
+runs with different numbers of steps, where a program can be stopped after a number of steps; the
+others have none. Memory: the largest resident memory of the process (ours: of all processes
+together), of which Python and its modules are 0.1 to 0.2 GB.
 
     python3 -m venv bench/peers/.venv
     bench/peers/.venv/bin/pip install networkx scipy igraph networkit rustworkx
     bench/peers/.venv/bin/python bench/peers/pagerank_peers.py --binary target/release/rankwise \
-        [--ranks 2] [--mpirun] kron:16 uniform:16
+        [--ranks 2] [--mpirun] [--peers networkit,igraph] [--skip-slow] kron:16 uniform:16
+
+`--skip-slow` leaves out networkx and rustworkx for graphs of 2^20 nodes and more.
 """
 import argparse
 import json
+import multiprocessing
 import os
+import resource
 import subprocess
 import tempfile
 import time
@@ -31,7 +37,8 @@ def timed(work):
 
 
 def ours(options, path, folder):
-    """Ranks by id, seconds from start to end of the process, and seconds a step."""
+    """Ranks by id, seconds from start to end of the process, seconds a step, bytes of memory, and
+    seconds by phase."""
     output = os.path.join(folder, "ranks.csv")
     command = [options.binary, "pagerank", path, "--json", "--output", output, "--stop", "l1",
                "--tol", "1e-10", "--max-iter", "1000"]
@@ -43,7 +50,10 @@ def ours(options, path, folder):
     report = json.loads(done.stdout)
     table = np.loadtxt(output, delimiter=",", skiprows=1)
     ranks = dict(zip(table[:, 0].astype(np.int64).tolist(), table[:, 1].tolist()))
-    return ranks, seconds, report["seconds"]["iterate"] / report["iterations"]
+    memory = report["peak_rss_bytes_by_rank"]
+    memory = sum(memory) if options.mpirun else max(memory)
+    step = report["seconds"]["iterate"] / report["iterations"]
+    return ranks, seconds, step, memory, report["seconds"]
 
 
 def networkx_ranks(path):
@@ -145,6 +155,64 @@ PEERS = {
     "igraph": igraph_ranks,
     "rustworkx": rustworkx_ranks,
 }
+# Minutes and tens of gigabytes from this scale on.
+SLOW, SLOW_FROM_SCALE = ("networkx", "rustworkx"), 20
+
+
+def measured(name, path, pipe):
+    """Runs a peer; for a process of its own, so that its memory is seen."""
+    ranks, seconds, step = PEERS[name](path)
+    ids = np.fromiter(ranks.keys(), np.int64, len(ranks))
+    values = np.fromiter(ranks.values(), np.float64, len(ranks))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    pipe.send((ids, values, seconds, step, memory))
+
+
+def apart(name, path):
+    """The ranks of a peer by id, seconds in all, seconds a step or None, and bytes of memory."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=measured, args=(name, path, sender))
+    process.start()
+    sender.close()
+    try:
+        ids, values, seconds, step, memory = receiver.recv()
+    except EOFError:
+        process.join()
+        raise SystemExit(f"{name} ended with exit code {process.exitcode}") from None
+    process.join()
+    return dict(zip(ids.tolist(), values.tolist())), seconds, step, memory
+
+
+def compare(spec, options, folder):
+    """All programs on one graph."""
+    path = os.path.join(folder, "graph.txt")
+    command = [options.binary, "graph", "generate", spec, "--undirected", "--duplicates", "merge",
+               "--output", path, "--json"]
+    made = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    edges = made["edges"]
+    print(f"\n{spec}: {made['vertices']} nodes, {edges} edges, {made['bytes'] / 1e6:.0f} MB of "
+          f"text; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {options.ranks} ranks",
+          flush=True)
+    expected, total, step, memory, phases = ours(options, path, folder)
+    print(", ".join(f"{phase} {seconds:.3f} s" for phase, seconds in phases.items()))
+    print(f"{'':10} {'end to end s':>13} {'÷ ours':>8} {'ns an edge':>11} {'÷ ours':>8} "
+          f"{'memory MB':>10} {'÷ ours':>8} {'max difference':>15}")
+    print(f"{'rankwise':10} {total:13.3f} {1:8.1f} {step * 1e9 / edges:11.3f} {1:8.1f} "
+          f"{memory / 1e6:10.0f} {1:8.1f}", flush=True)
+    scale = int(spec.split(":")[1])
+    for name in options.peers.split(","):
+        if options.skip_slow and name in SLOW and scale >= SLOW_FROM_SCALE:
+            print(f"{name:10} {'skipped':>13}")
+            continue
+        ranks, seconds, own_step, own_memory = apart(name, path)
+        assert ranks.keys() == expected.keys(), f"{name} has other nodes"
+        most = max(abs(ranks[node] - rank) for node, rank in expected.items())
+        per_step = f"{own_step * 1e9 / edges:11.3f} {own_step / step:8.1f}" if own_step \
+            else f"{'-':>11} {'-':>8}"
+        print(f"{name:10} {seconds:13.3f} {seconds / total:8.1f} {per_step} "
+              f"{own_memory / 1e6:10.0f} {own_memory / memory:8.1f} {most:15.1e}", flush=True)
+        assert most < 1e-8, f"{name} disagrees"
 
 
 def main():
@@ -152,33 +220,17 @@ def main():
     parser.add_argument("--binary", default="target/release/rankwise")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--mpirun", action="store_true")
-    parser.add_argument("--peers", default=",".join(PEERS))
+    parser.add_argument("--peers", default=",".join(PEERS), help="names between commas")
+    parser.add_argument("--skip-slow", action="store_true",
+                        help=f"leave out {' and '.join(SLOW)} from 2^{SLOW_FROM_SCALE} nodes on")
     parser.add_argument("graphs", nargs="+")
     options = parser.parse_args()
+    unknown = [name for name in options.peers.split(",") if name not in PEERS]
+    if unknown:
+        parser.error(f"--peers {','.join(unknown)}: choose from {','.join(PEERS)}")
     for spec in options.graphs:
         with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "graph.txt")
-            command = [options.binary, "graph", "generate", spec, "--undirected", "--duplicates",
-                       "merge", "--output", path, "--json"]
-            made = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-            edges = made["edges"]
-            print(f"\n{spec}: {made['vertices']} nodes, {edges} edges; load "
-                  f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {options.ranks} ranks",
-                  flush=True)
-            expected, total, step = ours(options, path, folder)
-            print(f"{'':10} {'end to end s':>13} {'÷ ours':>8} {'ns an edge':>11} {'÷ ours':>8} "
-                  f"{'max difference':>15}")
-            print(f"{'rankwise':10} {total:13.3f} {1:8.1f} {step * 1e9 / edges:11.3f} {1:8.1f}",
-                  flush=True)
-            for name in options.peers.split(","):
-                ranks, seconds, own_step = PEERS[name](path)
-                assert ranks.keys() == expected.keys(), f"{name} has other nodes"
-                most = max(abs(ranks[node] - rank) for node, rank in expected.items())
-                per_step = f"{own_step * 1e9 / edges:11.3f} {own_step / step:8.1f}" if own_step \
-                    else f"{'-':>11} {'-':>8}"
-                print(f"{name:10} {seconds:13.3f} {seconds / total:8.1f} {per_step} {most:15.1e}",
-                      flush=True)
-                assert most < 1e-8, f"{name} disagrees"
+            compare(spec, options, folder)
 
 
 if __name__ == "__main__":

@@ -123,19 +123,23 @@ fn print(session: Session<'_>, summary: &ConvertSummary, output: &std::path::Pat
 }
 
 impl Info {
+    /// Some numbers of ranks that the nodes can have, or the number of nodes.
+    fn usual_parts(&self) -> Vec<usize> {
+        let nodes = self.nodes.unwrap_or(1);
+        let enough = [2, 4, 8, 16, 64].into_iter().filter(|&ranks| ranks >= nodes);
+        let enough: Vec<usize> = enough.collect();
+        if enough.is_empty() { vec![nodes] } else { enough }
+    }
+
     fn run(&self, session: Session<'_>) -> Result<()> {
         let input = self.input.input(Relabel::Auto);
         let comm = session.communicator;
-        let here = [comm.ranks()];
-        let ranks: &[usize] = match &self.parts[..] {
-            [] if self.nodes.is_some() && here[0] > 1 => &here,
-            [] => &[2, 4, 8, 16, 64],
-            parts => parts,
+        let ranks = match &self.parts[..] {
+            [] if self.nodes.is_some() && comm.ranks() > 1 => vec![comm.ranks()],
+            [] => self.usual_parts(),
+            parts => parts.to_vec(),
         };
-        if self.nodes == Some(0) {
-            return Err(Error::input("--nodes 0: ranks need at least 1 node"));
-        }
-        let parts = Parts { ranks, nodes: self.nodes, table: comm.settings().table };
+        let parts = Parts { ranks: &ranks, nodes: self.nodes, table: comm.settings().table };
         let work = || describe(comm, &input, &parts);
         let Some(info) = progress::shown(session, work)? else {
             return Ok(());

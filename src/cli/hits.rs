@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::graph_input::{Input, RelabelName};
-use super::pagerank::print_top;
+use super::graph_report::{Report, print_top, print_written};
 use super::{Session, progress};
 use crate::error::Result;
 use crate::graph::hits::{HitsJob, HitsSummary, run};
@@ -64,24 +64,16 @@ impl Hits {
         if session.output.quiet {
             return;
         }
-        let s = summary.seconds;
-        println!(
-            "{} nodes, {} edges; converged after {} iterations (last change {:.3e})",
-            summary.vertices, summary.edges, summary.iterations, summary.residual
-        );
-        println!(
-            "{} ranks; load {:.3} s, partition {:.3} s, iterate {:.4} s ({:.2} ns an edge), write \
-             {:.3} s; peak memory {:.1} MiB a process",
-            session.communicator.ranks(),
-            s.load,
-            s.partition,
-            s.iterate,
-            summary.ns_per_edge,
-            s.write,
-            summary.peak_rss_bytes as f64 / f64::from(1 << 20)
-        );
-        if let Some(path) = &self.output {
-            println!("wrote {}", path.display());
-        }
+        let report = Report {
+            headline: format!(
+                "{} nodes, {} edges; converged after {} iterations (last change {:.3e})",
+                summary.vertices, summary.edges, summary.iterations, summary.residual
+            ),
+            seconds: &summary.seconds,
+            cost: format!("{:.2} ns an edge", summary.ns_per_edge),
+            peak_rss_bytes: summary.peak_rss_bytes,
+        };
+        report.print(session);
+        print_written(&self.output);
     }
 }

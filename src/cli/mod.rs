@@ -7,6 +7,7 @@ mod factor;
 mod fault;
 mod graph;
 mod graph_input;
+mod graph_report;
 mod hits;
 mod pagerank;
 mod plan;

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use super::graph_input::{Input, RelabelName};
+use super::graph_report::{Report, node_name, print_top, print_written};
 use super::{Session, progress};
 use crate::error::Result;
 use crate::files;
 use crate::graph::options::{Dangling, Number, PageRankOptions, Scale, Stop};
-use crate::graph::output::TopNode;
 use crate::graph::personalized::{self, SourcesSummary};
 use crate::graph::scheme::Partitioning;
 use crate::graph::{self, PageRankJob, PageRankSummary};
@@ -234,23 +234,19 @@ impl Pagerank {
         if session.output.quiet {
             return;
         }
-        let s = summary.seconds;
-        println!(
-            "{} nodes, {} edges, {} sources; {} ranks; load {:.3} s, partition {:.3} s, iterate \
-             {:.4} s ({:.2} ns an edge and source), write {:.3} s",
-            summary.vertices,
-            summary.edges,
-            summary.sources.len(),
-            session.communicator.ranks(),
-            s.load,
-            s.partition,
-            s.iterate,
-            summary.ns_per_edge,
-            s.write
-        );
-        if let Some(path) = &self.output {
-            println!("wrote {}", path.display());
-        }
+        let report = Report {
+            headline: format!(
+                "{} nodes, {} edges, {} sources",
+                summary.vertices,
+                summary.edges,
+                summary.sources.len()
+            ),
+            seconds: &summary.seconds,
+            cost: format!("{:.2} ns an edge and source", summary.ns_per_edge),
+            peak_rss_bytes: summary.peak_rss_bytes,
+        };
+        report.print(session);
+        print_written(&self.output);
     }
 
     fn print(&self, summary: &PageRankSummary, session: Session<'_>) {
@@ -258,26 +254,18 @@ impl Pagerank {
         if session.output.quiet {
             return;
         }
-        let s = summary.seconds;
-        println!(
-            "{} nodes, {} edges; converged after {} iterations (last change {:.3e})",
-            summary.vertices, summary.edges, summary.iterations, summary.residual
-        );
-        println!(
-            "{} ranks; load {:.3} s, partition {:.3} s, iterate {:.4} s ({:.2} ns an edge), write \
-             {:.3} s; peak memory {:.1} MiB a process",
-            session.communicator.ranks(),
-            s.load,
-            s.partition,
-            s.iterate,
-            summary.ns_per_edge,
-            s.write,
-            summary.peak_rss_bytes as f64 / f64::from(1 << 20)
-        );
+        let report = Report {
+            headline: format!(
+                "{} nodes, {} edges; converged after {} iterations (last change {:.3e})",
+                summary.vertices, summary.edges, summary.iterations, summary.residual
+            ),
+            seconds: &summary.seconds,
+            cost: format!("{:.2} ns an edge", summary.ns_per_edge),
+            peak_rss_bytes: summary.peak_rss_bytes,
+        };
+        report.print(session);
         print_partition(summary, session.communicator.topology().nodes());
-        for path in [&self.output, &self.report].into_iter().flatten() {
-            println!("wrote {}", path.display());
-        }
+        print_written(self.output.iter().chain(&self.report));
     }
 }
 
@@ -297,25 +285,5 @@ fn print_partition(summary: &PageRankSummary, nodes: usize) {
             "received between {nodes} nodes: {} bytes; the least of this partition: {} bytes",
             bytes_moved.between_nodes, bytes_moved.lower_bound
         );
-    }
-}
-
-/// An id as people read it.
-fn node_name(node: &serde_json::Value) -> String {
-    match node {
-        serde_json::Value::String(name) => name.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// Prints a list of the highest values.
-pub(super) fn print_top(value: &str, top: &[TopNode]) {
-    let nodes: Vec<String> = top.iter().map(|top| node_name(&top.node)).collect();
-    let width = nodes.iter().map(|node| node.chars().count()).max().unwrap_or(0).max(4);
-    if !nodes.is_empty() {
-        println!("{:>5}  {:<width$}  {value}", "", "node");
-    }
-    for (i, (node, top)) in nodes.iter().zip(top).enumerate() {
-        println!("{:>5}  {node:<width$}  {}", i + 1, top.rank);
     }
 }

@@ -61,10 +61,7 @@ pub fn describe(
     input: &GraphInput,
     parts: &Parts<'_>,
 ) -> Result<Option<GraphInfo>> {
-    comm.agree(match parts.ranks.iter().find(|&&ranks| ranks == 0 || ranks > 1 << 20) {
-        Some(ranks) => Err(Error::input(format!("{ranks} ranks: allowed is 1 to {}", 1 << 20))),
-        None => Ok(()),
-    })?;
+    comm.agree(parts.validate())?;
     Ok(whole(comm, input)?.map(|whole| info(&whole, parts)))
 }
 

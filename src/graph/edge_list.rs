@@ -12,14 +12,16 @@
 //! tried first; the file is read again, and only then, when some rank meets an id that is none.
 //!
 //! # Cost
-//! Byte loops without allocation, 16 bytes of memory an edge (integers). Blocks of lines are
-//! parsed in pieces by all threads of the rank, and dropped once parsed.
+//! 8 bytes of memory an edge (16 where an id is 2³² or above). Blocks of lines are parsed in pieces
+//! by all threads of the rank, and the text is not kept. Lines with two numbers, a separator and
+//! nothing else are read 8 digits at a time (Lemire 2018); all others byte by byte.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use rayon::prelude::*;
 
+use super::ids::Edges;
 use super::names::NameTable;
 use super::source::{EXPECTED, LineBlocks};
 use crate::error::Result;
@@ -27,10 +29,56 @@ use crate::error::Result;
 /// Some edges of a file whose ids are integers.
 #[derive(Clone, Default, PartialEq, Debug)]
 pub struct IntegerEdges {
-    /// Source and target of each edge.
-    pub edges: Vec<(u64, u64)>,
-    /// The weight of each edge; empty when weights are not read.
-    pub weights: Vec<f64>,
+    /// Those between ids below 2³², which are as good as all in most files.
+    pub narrow: Edges,
+    /// Source and target of the others.
+    pub wide: Vec<(u64, u64)>,
+    /// The weights of the others; empty when weights are not read.
+    pub wide_weights: Vec<f64>,
+}
+
+impl IntegerEdges {
+    /// The number of edges.
+    pub fn len(&self) -> usize {
+        self.narrow.edges.len() + self.wide.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The largest id; 0 without any.
+    pub(super) fn largest(&self) -> u64 {
+        let narrow = self.narrow.edges.iter().map(|&(a, b)| a.max(b)).max().unwrap_or(0);
+        self.wide.iter().map(|&(a, b)| a.max(b)).max().unwrap_or(0).max(narrow.into())
+    }
+
+    /// Adds an edge.
+    #[inline]
+    pub(super) fn push(&mut self, from: u64, to: u64, weight: Option<f64>) {
+        if (from | to) >> 32 == 0 {
+            self.narrow.edges.push((from as u32, to as u32));
+            self.narrow.weights.extend(weight);
+        } else {
+            self.wide.push((from, to));
+            self.wide_weights.extend(weight);
+        }
+    }
+
+    /// Removes all edges, and keeps their memory.
+    fn clear(&mut self) {
+        self.narrow.clear();
+        self.wide.clear();
+        self.wide_weights.clear();
+    }
+
+    /// Adds the edges of another list.
+    pub(super) fn append(&mut self, other: &IntegerEdges) {
+        self.narrow.append(&other.narrow);
+        self.wide.extend_from_slice(&other.wide);
+        self.wide_weights.extend_from_slice(&other.wide_weights);
+    }
 }
 
 /// Some edges of a file whose ids are names.
@@ -59,8 +107,12 @@ pub fn read_integers(
     rank: usize,
     ranks: usize,
     weighted: bool,
-) -> Result<Option<Vec<IntegerEdges>>> {
-    read(LineBlocks::open(path, rank, ranks)?, |text| parse_integers(text, weighted))
+) -> Result<Option<IntegerEdges>> {
+    let source = LineBlocks::open(path, rank, ranks)?;
+    let mut all = IntegerEdges::default();
+    let parse = |text: &[u8], piece: &mut _| parse_integers(text, weighted, piece);
+    let whole = read(source, parse, |piece: &mut IntegerEdges| all.append(piece))?;
+    Ok(whole.then_some(all))
 }
 
 /// The share of `rank` of a file whose ids are taken as names.
@@ -70,33 +122,46 @@ pub fn read_names(
     ranks: usize,
     weighted: bool,
 ) -> Result<Vec<NamedEdges>> {
-    let pieces = read(LineBlocks::open(path, rank, ranks)?, |text| parse_names(text, weighted))?;
-    Ok(pieces.unwrap_or_default())
+    let mut pieces = Vec::new();
+    let source = LineBlocks::open(path, rank, ranks)?;
+    let parse = |text: &[u8], piece: &mut NamedEdges| {
+        *piece = parse_names(text, weighted)?;
+        Ok(())
+    };
+    read(source, parse, |piece| pieces.push(std::mem::take(piece)))?;
+    Ok(pieces)
 }
 
 /// Enough text to make a task worth its start, and enough pieces to balance.
 pub(super) const PIECE_BYTES: usize = 1 << 18;
 
-pub(super) fn read<P: Send>(
+/// Parses all text of a rank in pieces, which `take` gets in their order. False, and no more
+/// pieces, if an id is no integer. `parse` replaces what a piece holds: pieces are used again, so
+/// that no block fetches memory from the system, which would cost as much as to parse it.
+pub(super) fn read<P: Send + Default>(
     mut source: LineBlocks,
-    parse: impl Fn(&[u8]) -> std::result::Result<P, Stop> + Sync,
-) -> Result<Option<Vec<P>>> {
-    let mut pieces = Vec::new();
+    parse: impl Fn(&[u8], &mut P) -> std::result::Result<(), Stop> + Sync,
+    mut take: impl FnMut(&mut P),
+) -> Result<bool> {
+    let mut pieces: Vec<P> = Vec::new();
     while let Some(block) = source.next_block()? {
         let cuts = cut_at_lines(&block.text, PIECE_BYTES);
+        pieces.resize_with(pieces.len().max(cuts.len() - 1), P::default);
+        let work = cuts.par_windows(2).zip(&mut pieces);
         let parsed: Vec<_> =
-            cuts.par_windows(2).map(|cut| parse(&block.text[cut[0]..cut[1]])).collect();
-        for (piece, &start) in parsed.into_iter().zip(&cuts) {
-            match piece {
-                Ok(piece) => pieces.push(piece),
-                Err(Stop::NotAnInteger) => return Ok(None),
+            work.map(|(cut, piece)| parse(&block.text[cut[0]..cut[1]], piece)).collect();
+        for ((result, piece), &start) in parsed.into_iter().zip(&mut pieces).zip(&cuts) {
+            match result {
+                Ok(()) => take(piece),
+                Err(Stop::NotAnInteger) => return Ok(false),
                 Err(Stop::Malformed(offset, what)) => {
                     return Err(source.error(&block, start + offset, &what));
                 }
             }
         }
+        source.recycle(block);
     }
-    Ok(Some(pieces))
+    Ok(true)
 }
 
 /// Offsets `0 = c₀ < c₁ < … = len` that are line starts, about `bytes` apart.
@@ -111,20 +176,30 @@ pub(super) fn cut_at_lines(text: &[u8], bytes: usize) -> Vec<usize> {
     cuts
 }
 
-fn parse_integers(text: &[u8], weighted: bool) -> std::result::Result<IntegerEdges, Stop> {
-    let mut piece = IntegerEdges::default();
-    piece.edges.reserve(text.len() / 12);
-    for_each_edge(text, weighted, |from, to, weight, _| {
-        let (Some(from), Some(to)) = (integer(from), integer(to)) else {
-            return Err(Stop::NotAnInteger);
-        };
-        piece.edges.push((from, to));
-        if weighted {
-            piece.weights.push(weight);
+fn parse_integers(
+    text: &[u8],
+    weighted: bool,
+    piece: &mut IntegerEdges,
+) -> std::result::Result<(), Stop> {
+    piece.clear();
+    piece.narrow.edges.reserve(text.len() / 12);
+    let mut at = 0;
+    while at < text.len() {
+        if !weighted && let Some((from, to, next)) = plain_line(text, at) {
+            piece.push(from, to, None);
+            at = next;
+            continue;
         }
-        Ok(())
-    })?;
-    Ok(piece)
+        let (edge, next) = next_edge(text, at, weighted)?;
+        at = next;
+        if let Some(edge) = edge {
+            let (Some(from), Some(to)) = (integer(edge.from), integer(edge.to)) else {
+                return Err(Stop::NotAnInteger);
+            };
+            piece.push(from, to, weighted.then_some(edge.weight));
+        }
+    }
+    Ok(())
 }
 
 fn parse_names(text: &[u8], weighted: bool) -> std::result::Result<NamedEdges, Stop> {
@@ -173,32 +248,98 @@ pub(super) fn for_each_edge<'t>(
 ) -> std::result::Result<(), Stop> {
     let mut at = 0;
     while at < text.len() {
-        let line = at;
-        at = skip(text, at, |b| b == b' ' || b == b'\t');
-        match text.get(at) {
-            None | Some(b'\n' | b'\r' | b'#' | b'%') => {
-                at = next_line(text, line, at)?;
-                continue;
-            }
-            Some(_) => {}
+        let (found, next) = next_edge(text, at, weighted)?;
+        if let Some(found) = found {
+            edge(found.from, found.to, found.weight, at)?;
         }
-        let from_end = skip(text, at, |b| !ends_token(b));
-        let to_start = skip(text, from_end, is_separator);
-        let to_end = skip(text, to_start, |b| !ends_token(b));
-        if from_end == at || to_end == to_start {
-            return Err(two_ids_expected(text, line));
-        }
-        let mut rest = to_end;
-        let mut weight = 1.0;
-        if weighted {
-            let start = skip(text, to_end, is_separator);
-            rest = skip(text, start, |b| !ends_token(b));
-            weight = parse_weight(&text[start..rest]).map_err(|w| Stop::Malformed(line, w))?;
-        }
-        edge(&text[at..from_end], &text[to_start..to_end], weight, line)?;
-        at = if text.get(rest) == Some(&b'\n') { rest + 1 } else { next_line(text, line, rest)? };
+        at = next;
     }
     Ok(())
+}
+
+/// The columns of a line.
+struct Line<'t> {
+    from: &'t [u8],
+    to: &'t [u8],
+    /// 1 unless weights are read.
+    weight: f64,
+}
+
+/// The edge in the line that starts at `line`, if it has one, and where the next line starts.
+fn next_edge(
+    text: &[u8],
+    line: usize,
+    weighted: bool,
+) -> std::result::Result<(Option<Line<'_>>, usize), Stop> {
+    let at = skip(text, line, |b| b == b' ' || b == b'\t');
+    if let None | Some(b'\n' | b'\r' | b'#' | b'%') = text.get(at) {
+        return Ok((None, next_line(text, line, at)?));
+    }
+    let from_end = skip(text, at, |b| !ends_token(b));
+    let to_start = skip(text, from_end, is_separator);
+    let to_end = skip(text, to_start, |b| !ends_token(b));
+    if from_end == at || to_end == to_start {
+        return Err(two_ids_expected(text, line));
+    }
+    let (mut rest, mut weight) = (to_end, 1.0);
+    if weighted {
+        let start = skip(text, to_end, is_separator);
+        rest = skip(text, start, |b| !ends_token(b));
+        weight = parse_weight(&text[start..rest]).map_err(|w| Stop::Malformed(line, w))?;
+    }
+    let next = if text.get(rest) == Some(&b'\n') { rest + 1 } else { next_line(text, line, rest)? };
+    let edge = Line { from: &text[at..from_end], to: &text[to_start..to_end], weight };
+    Ok((Some(edge), next))
+}
+
+/// The numbers in the line that starts at `at`, and where the next one starts; `None` unless the
+/// line is two numbers of at most 15 digits with one separator between them, and more text follows.
+#[inline]
+fn plain_line(text: &[u8], at: usize) -> Option<(u64, u64, usize)> {
+    let (from, at) = digits(text, at)?;
+    if !is_separator(*text.get(at)?) {
+        return None;
+    }
+    let (to, at) = digits(text, at + 1)?;
+    match text.get(at..at + 2)? {
+        [b'\n', _] => Some((from, to, at + 1)),
+        b"\r\n" => Some((from, to, at + 2)),
+        _ => None,
+    }
+}
+
+/// A number of 1 to 15 digits, and where it ends.
+#[inline]
+fn digits(text: &[u8], at: usize) -> Option<(u64, usize)> {
+    let (high, count) = leading_digits(text, at)?;
+    match count {
+        0 => None,
+        8 => {
+            const POWERS: [u64; 8] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000];
+            let (low, more) = leading_digits(text, at + 8)?;
+            Some((high * POWERS.get(more)? + low, at + 8 + more))
+        }
+        count => Some((high, at + count)),
+    }
+}
+
+/// The number that up to 8 digits make, and how many there are: all at once, as bytes of a word.
+#[inline]
+fn leading_digits(text: &[u8], at: usize) -> Option<(u64, usize)> {
+    let word = u64::from_le_bytes(*text.get(at..at + 8)?.first_chunk()?);
+    let values = word ^ 0x3030_3030_3030_3030;
+    // The high bit of bytes above 9; what a carry spoils comes after the first of them.
+    let others = (values.wrapping_add(0x7676_7676_7676_7676) | values) & 0x8080_8080_8080_8080;
+    let count = others.trailing_zeros() as usize / 8;
+    if count == 0 {
+        return Some((0, 0));
+    }
+    // The last digit becomes the highest byte; zeros come before the first.
+    let values = values << (64 - 8 * count);
+    let pairs = values.wrapping_mul(10).wrapping_add(values >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_ffff_0000_ffff;
+    let eight = fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xffff_ffff;
+    Some((eight, count))
 }
 
 #[inline]

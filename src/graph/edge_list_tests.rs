@@ -9,8 +9,20 @@ fn write(bytes: &[u8]) -> tempfile::NamedTempFile {
     file
 }
 
+/// The edges whose ids are narrow, then the others.
+fn pairs(edges: &IntegerEdges) -> Vec<(u64, u64)> {
+    let narrow = edges.narrow.edges.iter().map(|&(a, b)| (a.into(), b.into()));
+    narrow.chain(edges.wide.iter().copied()).collect()
+}
+
+/// A piece of its own.
+fn parsed(text: &[u8], weighted: bool) -> std::result::Result<IntegerEdges, Stop> {
+    let mut piece = IntegerEdges::default();
+    parse_integers(text, weighted, &mut piece).map(|()| piece)
+}
+
 fn integers(text: &str) -> Vec<(u64, u64)> {
-    parse_integers(text.as_bytes(), false).unwrap().edges
+    pairs(&parsed(text.as_bytes(), false).unwrap())
 }
 
 fn named(piece: &NamedEdges) -> Vec<(String, String)> {
@@ -50,7 +62,7 @@ fn dialects_mean_the_same() {
 #[test]
 fn one_id_that_is_no_integer_makes_all_of_them_names() {
     for text in ["1 2\n3 x\n", "1 2\n3 -1\n", "1 2\n3 18446744073709551616\n", "1 2\n3 1.0"] {
-        assert_eq!(parse_integers(text.as_bytes(), false), Err(Stop::NotAnInteger), "{text:?}");
+        assert_eq!(parsed(text.as_bytes(), false), Err(Stop::NotAnInteger), "{text:?}");
     }
     let piece = parse_names("a b\nb é\n7 a 9\n# x y\na b\r\n".as_bytes(), false).unwrap();
     assert_eq!(piece.names.len(), 4);
@@ -60,10 +72,13 @@ fn one_id_that_is_no_integer_makes_all_of_them_names() {
 
 #[test]
 fn weights_are_the_third_column() {
-    let piece = parse_integers(b"1 2 0.25\n3,4,1e3,x\n5 6 0\r\n7 8 -0", true).unwrap();
-    assert_eq!(piece.weights, [0.25, 1000.0, 0.0, 0.0]);
-    assert!(piece.weights[3].is_sign_positive());
-    assert!(parse_integers(b"1 2 x\n", false).unwrap().weights.is_empty());
+    let piece = parsed(b"1 2 0.25\n3,4,1e3,x\n5 6 0\r\n7 8 -0", true).unwrap();
+    assert_eq!(piece.narrow.weights, [0.25, 1000.0, 0.0, 0.0]);
+    assert!(piece.narrow.weights[3].is_sign_positive());
+    let piece = parsed(b"1 2 3\n4294967296 1 0.5\n4294967295 7 2", true).unwrap();
+    assert_eq!((&piece.wide[..], &piece.wide_weights[..]), (&[(1 << 32, 1)][..], &[0.5][..]));
+    assert_eq!((piece.narrow.edges[1], piece.narrow.weights[1]), ((u32::MAX, 7), 2.0));
+    assert!(parsed(b"1 2 x\n", false).unwrap().narrow.weights.is_empty());
     for (text, what) in [
         ("1 2 1\n1 2\n", "line 2: no third column"),
         ("1 2 1\n1 2 -1\n", "line 2: the weight '-1' is not a finite number >= 0"),
@@ -104,8 +119,8 @@ fn messages_name_the_line_and_what_was_expected() {
 #[test]
 fn a_byte_order_mark_is_no_part_of_an_id() {
     let file = write(b"\xef\xbb\xbf1 2\n2 3\n");
-    let pieces = read_integers(file.path(), 0, 1, false).unwrap().unwrap();
-    assert_eq!(pieces[0].edges, [(1, 2), (2, 3)]);
+    let edges = read_integers(file.path(), 0, 1, false).unwrap().unwrap();
+    assert_eq!(edges.narrow.edges, [(1, 2), (2, 3)]);
 }
 
 #[test]
@@ -133,10 +148,14 @@ fn shares_add_up_to_the_whole_file() {
             let (mut all, mut all_named) = (Vec::new(), Vec::new());
             for rank in 0..ranks {
                 let open = || LineBlocks::with_block_bytes(file.path(), rank, ranks, 100).unwrap();
-                let pieces = read(open(), |t| parse_integers(t, false)).unwrap().unwrap();
-                all.extend(pieces.into_iter().flat_map(|piece| piece.edges));
-                let pieces = read(open(), |t| parse_names(t, false)).unwrap().unwrap();
-                all_named.extend(pieces.iter().flat_map(named));
+                let parse = |text: &[u8], piece: &mut _| parse_integers(text, false, piece);
+                let take = |piece: &mut IntegerEdges| all.extend(pairs(piece));
+                assert!(read(open(), parse, take).unwrap());
+                let parse = |text: &[u8], piece: &mut NamedEdges| {
+                    *piece = parse_names(text, false)?;
+                    Ok(())
+                };
+                assert!(read(open(), parse, |piece| all_named.extend(named(piece))).unwrap());
             }
             let mut numbers: Vec<(u64, u64)> = all_named
                 .iter()
@@ -150,6 +169,42 @@ fn shares_add_up_to_the_whole_file() {
             }
             assert_eq!(all, expected, "{ranks} ranks, gzip {zip}");
             assert_eq!(numbers, expected, "{ranks} ranks, gzip {zip}");
+        }
+    }
+}
+
+#[test]
+fn numbers_of_all_lengths_and_ends_mean_the_same_in_words_of_eight() {
+    let numbers = (1..=20).flat_map(|length| {
+        let digits = "98765432109876543210";
+        [digits[..length].to_string(), "0".repeat(length), "9".repeat(length)]
+    });
+    let numbers: Vec<String> = numbers.filter(|n| n.parse::<u64>().is_ok()).collect();
+    let value = |text: &str| text.parse::<u64>().unwrap();
+    for (from, to) in numbers.iter().flat_map(|from| numbers.iter().map(move |to| (from, to))) {
+        for (separator, end) in [("\t", "\n"), (" ", "\r\n"), (",", " x\n"), ("  ", "\t\n")] {
+            let expected = [(value(from), value(to))];
+            for more in ["", "# long enough for a word of eight bytes, and then some\n"] {
+                let text = format!("{from}{separator}{to}{end}{more}");
+                assert_eq!(integers(&text), expected, "{text:?}");
+            }
+        }
+    }
+    // A byte that is no digit, at every place of a line.
+    for at in 0..21 {
+        for byte in 0..=255u8 {
+            let mut text = b"1234567890\t123456789\n1 2\n3 4\n5 6\n".to_vec();
+            text[at] = byte;
+            let found = parsed(&text, false);
+            let mut slow = IntegerEdges::default();
+            let expected = for_each_edge(&text, false, |from, to, _, _| {
+                let (Some(from), Some(to)) = (integer(from), integer(to)) else {
+                    return Err(Stop::NotAnInteger);
+                };
+                slow.push(from, to, None);
+                Ok(())
+            });
+            assert_eq!(found, expected.map(|()| slow), "{byte} at {at}");
         }
     }
 }
@@ -177,7 +232,7 @@ fn random_and_truncated_bytes_never_panic() {
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % below
     };
-    let mut parsed = 0;
+    let mut good = 0;
     for round in 0..20_000 {
         let text: Vec<u8> = match round % 3 {
             0 => valid[..random(valid.len())].to_vec(),
@@ -191,17 +246,18 @@ fn random_and_truncated_bytes_never_panic() {
         };
         for weighted in [false, true] {
             let lines = text.split(|&b| b == b'\n').count();
-            if let Ok(piece) = parse_integers(&text, weighted) {
-                assert!(piece.edges.len() <= lines);
-                assert_eq!(piece.weights.len(), if weighted { piece.edges.len() } else { 0 });
+            if let Ok(piece) = parsed(&text, weighted) {
+                assert!(piece.len() <= lines);
+                let weights = piece.narrow.weights.len() + piece.wide_weights.len();
+                assert_eq!(weights, if weighted { piece.len() } else { 0 });
                 // Integers are names as well.
-                assert_eq!(parse_names(&text, weighted).unwrap().edges.len(), piece.edges.len());
-                parsed += 1;
+                assert_eq!(parse_names(&text, weighted).unwrap().edges.len(), piece.len());
+                good += 1;
             }
             if let Err(Stop::Malformed(offset, _)) = parse_names(&text, weighted) {
                 assert!(offset < text.len());
             }
         }
     }
-    assert!(parsed > 1000, "the generator hardly makes valid text: {parsed}");
+    assert!(good > 1000, "the generator hardly makes valid text: {good}");
 }

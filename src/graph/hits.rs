@@ -27,8 +27,8 @@ use serde::Serialize;
 use super::convert::GraphInput;
 use super::cost::{self, PartitionReport, Sizes};
 use super::exchange::{Values, sources};
-use super::job::{Clock, Seconds, check_output, finish};
-use super::open::{Graph, Opened};
+use super::frame::{Frame, Seconds};
+use super::open::Graph;
 use super::output::{self, OwnRanks, TopNode};
 use super::pagerank::not_converged;
 use super::partition::{GRAIN, Partition, out_rows};
@@ -105,19 +105,12 @@ struct Scores {
 
 /// Runs a job. Collective.
 pub fn run(comm: &Communicator, job: &HitsJob) -> Result<HitsSummary> {
-    comm.agree(validate(job))?;
-    comm.agree(match comm.rank() {
-        0 => check_output(job.output.as_deref(), &job.input.graph),
-        _ => Ok(()),
-    })?;
-    let mut clock = Clock::new();
     let input = &job.input;
-    let opened = Opened::open(comm, &input.graph, input.options, &input.columns)?;
-    let load_seconds = clock.lap();
-    let graph = opened.partition(comm, input.options)?;
+    let mut frame = Frame::start(comm, &input.graph, job.output.as_deref(), validate(job))?;
+    let (graph, ()) = frame.load(input, |_| Ok(()))?;
     let Graph { numbering, partition: graph, .. } = graph;
     let scores = iterate(comm, &graph, job, input.options.weighted)?;
-    let partition_seconds = clock.lap() - scores.seconds;
+    frame.computed(scores.seconds);
     let own = |ranks| OwnRanks { ranks, sharding: &graph.sharding, order: graph.order.as_ref() };
     let (hubs, authorities) = (own(&scores.hubs), own(&scores.authorities));
     let top = [hubs, authorities].map(|own| output::top(comm, own, &numbering, job.top));
@@ -127,18 +120,15 @@ pub fn run(comm: &Communicator, job: &HitsJob) -> Result<HitsSummary> {
         Some(path) => output::write(comm, &columns, &numbering, path, false)?,
         None => Vec::new(),
     };
-    let laps = [load_seconds, partition_seconds, scores.seconds, clock.lap()];
-    let laps = comm.all_reduce_vec(&laps, Op::Max)?;
-    let seconds = Seconds { load: laps[0], partition: laps[1], iterate: laps[2], write: laps[3] };
+    let seconds = frame.seconds()?;
     let iterations = scores.residuals.len();
-    let edge_steps = iterations as f64 * graph.edges as f64;
     let summary = HitsSummary {
         vertices: numbering.len() as u64,
         edges: graph.edges,
         iterations,
         residual: scores.residuals.last().copied().unwrap_or(0.0),
         residuals: scores.residuals,
-        ns_per_edge: if edge_steps > 0.0 { seconds.iterate * 1e9 / edge_steps } else { 0.0 },
+        ns_per_edge: seconds.ns_per_edge(iterations, graph.edges),
         seconds,
         peak_rss_bytes: comm.all_reduce_vec(&[peak_rss_bytes()], Op::Max)?[0],
         bytes_moved: scores.traffic,
@@ -146,7 +136,7 @@ pub fn run(comm: &Communicator, job: &HitsJob) -> Result<HitsSummary> {
         hubs: top_hubs?,
         authorities: top_authorities?,
     };
-    finish(comm, job.output.as_deref(), &job.command, &written, &summary)?;
+    frame.finish(&job.command, &written, &summary)?;
     Ok(summary)
 }
 

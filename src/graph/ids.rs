@@ -5,16 +5,18 @@
 //! the first half of "the same bits on any number of ranks"; `partition` and `pagerank` are the
 //! other half.
 //!
-//! Each rank finds its distinct ids (a bitmap where ids are dense, else a sort), all of them are
-//! all-gathered and merged, and each rank then translates its own edges. Every rank keeps the
-//! numbering: 8 bytes a node for integers and as much again for the look-up table; 8 bytes and the
-//! text for names.
+//! Each rank finds its distinct ids (a bitmap where ids are dense, else sorts), all ranks unite
+//! theirs, and each then translates its own edges where they are (`id_lookup`). Every rank keeps
+//! the numbering: 8 bytes a node for integers; 8 bytes and the text for names. While integers are
+//! numbered, an edge takes 8 bytes if both ids are below 2³², else 16.
 
 use rayon::prelude::*;
 
 use super::edge_list::{IntegerEdges, NamedEdges};
+use super::id_lookup::{DenseIds, SparseIds, distinct};
 use super::names::NameTable;
 use crate::communicator::Communicator;
+use crate::element::Op;
 use crate::error::{Error, Result};
 
 /// Edges between node indices.
@@ -24,6 +26,28 @@ pub struct Edges {
     pub edges: Vec<(u32, u32)>,
     /// The weight of each edge; empty when all weigh 1.
     pub weights: Vec<f64>,
+}
+
+impl Edges {
+    /// Adds the edges of another list.
+    pub(super) fn append(&mut self, other: &Edges) {
+        self.edges.extend_from_slice(&other.edges);
+        self.weights.extend_from_slice(&other.weights);
+    }
+
+    /// Removes all edges, and keeps their memory.
+    pub(super) fn clear(&mut self) {
+        self.edges.clear();
+        self.weights.clear();
+    }
+
+    /// Drops the edges from `at` on, and their memory.
+    pub(super) fn truncate(&mut self, at: usize) {
+        self.edges.truncate(at);
+        self.edges.shrink_to_fit();
+        self.weights.truncate(at);
+        self.weights.shrink_to_fit();
+    }
 }
 
 /// The distinct ids of a graph in order; the index of a node is its position.
@@ -118,11 +142,25 @@ impl Numbering {
 
 /// Numbers the nodes of a graph with integer ids and translates the edges of this rank.
 /// Collective.
-pub fn number_integers(
-    comm: &Communicator,
-    pieces: Vec<IntegerEdges>,
-) -> Result<(Numbering, Edges)> {
-    let (mut ids, _) = comm.all_gather_vec(&distinct(&pieces))?;
+pub fn number_integers(comm: &Communicator, edges: IntegerEdges) -> Result<(Numbering, Edges)> {
+    let largest = comm.all_reduce_vec(&[edges.largest()], Op::Max)?[0];
+    let count = comm.all_reduce_vec(&[edges.len() as u64], Op::Sum)?[0];
+    if is_dense(largest, count, comm.ranks()) {
+        let ids = DenseIds::collect(comm, largest, |own| {
+            let insert = |a: u64, b: u64| {
+                own.insert(a);
+                own.insert(b);
+            };
+            let narrow = edges.narrow.edges.par_iter().with_min_len(1 << 14);
+            narrow.for_each(|&(a, b)| insert(a.into(), b.into()));
+            edges.wide.iter().for_each(|&(a, b)| insert(a, b));
+        })?;
+        let numbering = Numbering::Integers(ids.list()).checked()?;
+        return Ok((numbering, translate_integers(edges, |id| ids.position(id))));
+    }
+    let narrow = edges.narrow.edges.iter().map(|&(a, b)| (a.into(), b.into()));
+    let own = narrow.chain(edges.wide.iter().copied()).flat_map(|(a, b)| [a, b]);
+    let (mut ids, _) = comm.all_gather_vec(&distinct(own))?;
     if comm.ranks() > 1 {
         // Stable, since that sort finds the sorted runs of the ranks and merges them.
         ids.par_sort();
@@ -133,8 +171,34 @@ pub fn number_integers(
     let Numbering::Integers(ids) = &numbering else {
         return Err(Error::internal("integer ids turned into names"));
     };
-    let edges = translate_integers(pieces, ids);
+    let lookup = SparseIds::new(ids);
+    let edges = translate_integers(edges, |id| lookup.position(id));
     Ok((numbering, edges))
+}
+
+/// Whether a bit for each number up to the largest id is little memory, on every rank: a byte for
+/// each edge of all ranks together, or 8 MiB.
+fn is_dense(largest: u64, edges: u64, ranks: usize) -> bool {
+    largest / 8 <= (edges / ranks as u64).max(8 << 20)
+}
+
+/// The edges between positions of ids; their lists shrink as far as they are translated.
+fn translate_integers(edges: IntegerEdges, position: impl Fn(u64) -> u32 + Sync) -> Edges {
+    let IntegerEdges { narrow: mut all, mut wide, wide_weights } = edges;
+    let own = all.edges.par_iter_mut().with_min_len(1 << 14);
+    own.for_each(|edge| *edge = (position(edge.0.into()), position(edge.1.into())));
+    all.weights.extend_from_slice(&wide_weights);
+    // From the end of the list, so that it can shrink; into the order of the weights again.
+    const PORTION: usize = 1 << 20;
+    let first = all.edges.len();
+    while !wide.is_empty() {
+        let at = wide.len().saturating_sub(PORTION);
+        all.edges.extend(wide[at..].iter().rev().map(|&(a, b)| (position(a), position(b))));
+        wide.truncate(at);
+        wide.shrink_to_fit();
+    }
+    all.edges[first..].reverse();
+    all
 }
 
 /// Numbers the nodes of a graph with names and translates the edges of this rank. Collective.
@@ -151,144 +215,75 @@ pub fn number_names(comm: &Communicator, pieces: Vec<NamedEdges>) -> Result<(Num
     Ok((numbering, edges))
 }
 
-/// The distinct ids of some edges, ascending.
-fn distinct(pieces: &[IntegerEdges]) -> Vec<u64> {
-    let edges = || pieces.iter().flat_map(|piece| &piece.edges);
-    let count: usize = pieces.iter().map(|piece| piece.edges.len()).sum();
-    let largest = edges().map(|&(from, to)| from.max(to)).max().unwrap_or(0);
-    // A bitmap of at most 8 bytes an edge; it replaces a sort of two ids an edge.
-    if largest / 64 < count as u64 {
-        let mut seen = vec![0u64; largest as usize / 64 + 1];
-        for &(from, to) in edges() {
-            seen[from as usize / 64] |= 1 << (from % 64);
-            seen[to as usize / 64] |= 1 << (to % 64);
-        }
-        let mut ids = Vec::with_capacity(seen.iter().map(|w| w.count_ones() as usize).sum());
-        for (base, mut word) in (0u64..).step_by(64).zip(seen) {
-            while word != 0 {
-                ids.push(base + u64::from(word.trailing_zeros()));
-                word &= word - 1;
-            }
-        }
-        return ids;
-    }
-    let mut ids: Vec<u64> = edges().flat_map(|&(from, to)| [from, to]).collect();
-    ids.par_sort_unstable();
-    ids.dedup();
-    ids
-}
-
-/// Positions of ids in a sorted list: the high bits of an id lead to a short run to search.
-///
-/// Dense and hashed ids need about one step; in the worst case it is a binary search.
-struct Lookup<'i> {
-    ids: &'i [u64],
-    base: u64,
-    shift: u32,
-    /// `starts[b]` is the first position whose id has high bits `b` or more.
-    starts: Vec<u32>,
-}
-
-impl<'i> Lookup<'i> {
-    fn new(ids: &'i [u64]) -> Self {
-        let base = ids.first().copied().unwrap_or(0);
-        let span = ids.last().copied().unwrap_or(0) - base;
-        let shift = (0..64).find(|s| span >> s < 2 * ids.len() as u64 + 1).unwrap_or(63);
-        let mut starts = vec![0u32; (span >> shift) as usize + 2];
-        for &id in ids {
-            starts[((id - base) >> shift) as usize + 1] += 1;
-        }
-        for bucket in 1..starts.len() {
-            starts[bucket] += starts[bucket - 1];
-        }
-        Lookup { ids, base, shift, starts }
-    }
-
-    /// The position of an id that is in the list.
-    fn position(&self, id: u64) -> u32 {
-        let bucket = ((id - self.base) >> self.shift) as usize;
-        let (start, end) = (self.starts[bucket], self.starts[bucket + 1]);
-        if end - start <= 1 {
-            return start;
-        }
-        let run = &self.ids[start as usize..end as usize];
-        start + run.partition_point(|&other| other < id) as u32
-    }
-}
-
-fn translate_integers(pieces: Vec<IntegerEdges>, ids: &[u64]) -> Edges {
-    let lookup = Lookup::new(ids);
-    let translated = pieces.into_par_iter().map(|piece| {
-        let position = |id| lookup.position(id);
-        let edges = piece.edges.iter().map(|&(a, b)| (position(a), position(b))).collect();
-        Edges { edges, weights: piece.weights }
-    });
-    concat(translated.collect())
-}
-
 fn translate_names(pieces: Vec<NamedEdges>, names: &NameTable) -> Edges {
-    let translated = pieces.into_par_iter().map(|piece| {
-        // Every name of a piece is in the table; an unknown one would be a defect, and the index
-        // beyond the end that it gets here is refused by the partition.
-        let find = |name| names.find(name).unwrap_or(names.len()) as u32;
-        let positions: Vec<u32> = piece.names.iter().map(find).collect();
-        let position = |name: u32| positions[name as usize];
-        let edges = piece.edges.iter().map(|&(a, b)| (position(a), position(b))).collect();
-        Edges { edges, weights: piece.weights }
-    });
-    concat(translated.collect())
-}
-
-pub(super) fn concat(mut pieces: Vec<Edges>) -> Edges {
     let mut all = Edges::default();
-    all.edges.reserve_exact(pieces.iter().map(|piece| piece.edges.len()).sum());
-    all.weights.reserve_exact(pieces.iter().map(|piece| piece.weights.len()).sum());
-    for piece in pieces.drain(..) {
-        all.edges.extend_from_slice(&piece.edges);
-        all.weights.extend_from_slice(&piece.weights);
+    // A few at a time, each dropped then.
+    let wave = 4 * rayon::current_num_threads();
+    let mut pieces = pieces.into_iter();
+    while pieces.len() > 0 {
+        let some: Vec<NamedEdges> = pieces.by_ref().take(wave).collect();
+        let translated = some.into_par_iter().map(|piece| translate_piece(piece, names));
+        translated.collect::<Vec<_>>().iter().for_each(|edges| all.append(edges));
     }
     all
+}
+
+fn translate_piece(piece: NamedEdges, names: &NameTable) -> Edges {
+    // Every name of a piece is in the table; an unknown one would be a defect, and the index
+    // beyond the end that it gets here is refused by the partition.
+    let find = |name| names.find(name).unwrap_or(names.len()) as u32;
+    let positions: Vec<u32> = piece.names.iter().map(find).collect();
+    let position = |name: u32| positions[name as usize];
+    let edges = piece.edges.iter().map(|&(a, b)| (position(a), position(b))).collect();
+    Edges { edges, weights: piece.weights }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn pieces(edges: &[(u64, u64)]) -> Vec<IntegerEdges> {
-        edges
-            .chunks(3)
-            .map(|chunk| IntegerEdges { edges: chunk.to_vec(), weights: Vec::new() })
-            .collect()
-    }
+    use crate::launch;
 
     #[test]
     fn dense_sparse_and_hashed_ids_are_numbered_in_order() {
-        let spread: [fn(u64) -> u64; 6] = [
+        let spread: [fn(u64) -> u64; 7] = [
             |i| i,
             |i| 1_000_000 + i * 3,
             |i| i * i * i,
+            |i| (1 << 32) - 30 + i,
             |i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15),
             |i| u64::MAX - i,
             |i| if i % 2 == 0 { i } else { u64::MAX - i },
         ];
-        for id in spread {
+        for (id, ranks) in spread.into_iter().flat_map(|id| [1, 2, 3].map(|ranks| (id, ranks))) {
             for count in [0, 1, 2, 7, 100] {
-                let edges: Vec<(u64, u64)> =
-                    (0..count).map(|i| (id(i % 50), id((i * 7 + 1) % 60))).collect();
-                let mut expected: Vec<u64> = edges.iter().flat_map(|&(a, b)| [a, b]).collect();
+                let edge = |i: u64| (id(i % 50), id((i * 7 + 1) % 60), i as f64);
+                let edges: Vec<(u64, u64, f64)> = (0..count).map(edge).collect();
+                let mut expected: Vec<u64> = edges.iter().flat_map(|e| [e.0, e.1]).collect();
                 expected.sort();
                 expected.dedup();
-                let ids = distinct(&pieces(&edges));
-                assert_eq!(ids, expected);
-                let translated = translate_integers(pieces(&edges), &ids);
-                let back: Vec<(u64, u64)> = translated
-                    .edges
-                    .iter()
-                    .map(|&(a, b)| (ids[a as usize], ids[b as usize]))
-                    .collect();
-                assert_eq!(back, edges);
+                let numbered = launch::threads(ranks, |comm| {
+                    let mut own = IntegerEdges::default();
+                    let part = edges.iter().skip(comm.rank()).step_by(ranks);
+                    part.for_each(|&(a, b, weight)| own.push(a, b, Some(weight)));
+                    number_integers(comm, own)
+                });
+                let mut back = Vec::new();
+                for (numbering, translated) in numbered.unwrap() {
+                    assert_eq!(numbering, Numbering::Integers(expected.clone()));
+                    let of = |index: u32| expected[index as usize];
+                    let all = translated.edges.iter().zip(&translated.weights);
+                    back.extend(all.map(|(&(a, b), &weight)| (of(a), of(b), weight)));
+                }
+                back.sort_by(|a, b| a.2.total_cmp(&b.2));
+                assert_eq!(back, edges, "{ranks} ranks");
             }
         }
+    }
+
+    #[test]
+    fn bitmaps_are_for_dense_ids() {
+        assert!(is_dense(0, 0, 1) && is_dense(8 << 23, 0, 64) && !is_dense(u64::MAX, 1 << 40, 2));
+        assert!(is_dense(1 << 30, 1 << 27, 1) && !is_dense(1 << 30, 1 << 27, 2));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::ids::Numbering;
 use super::partition::balance;
 use super::scheme::{Partitioning, Scheme};
 use super::whole::Whole;
+use crate::error::{Error, Result};
 use crate::reduce::gather::Double;
 use crate::select::Table;
 use crate::topology::Topology;
@@ -102,10 +103,33 @@ pub struct PartitionInfo {
 pub struct Parts<'a> {
     /// Numbers of ranks.
     pub ranks: &'a [usize],
-    /// On how many nodes they lie, at most one a rank; `None` for one rank a node.
+    /// On how many nodes they lie, each with a rank or more; `None` for one rank a node.
     pub nodes: Option<usize>,
     /// Measurements of the network between nodes.
     pub table: Option<&'a Table>,
+}
+
+impl Parts<'_> {
+    /// Refuses numbers of ranks that no job has, and nodes that would be left without a rank.
+    pub fn validate(&self) -> Result<()> {
+        const MOST: usize = 1 << 20;
+        if let Some(ranks) = self.ranks.iter().find(|ranks| !(1..=MOST).contains(*ranks)) {
+            return Err(Error::input(format!("{ranks} ranks: allowed is 1 to {MOST}")));
+        }
+        let Some(nodes) = self.nodes else {
+            return Ok(());
+        };
+        if nodes == 0 {
+            return Err(Error::input("--nodes 0: ranks need at least 1 node"));
+        }
+        match self.ranks.iter().find(|&&ranks| ranks < nodes) {
+            Some(ranks) => Err(Error::input(format!(
+                "{ranks} ranks on {nodes} nodes: a node needs at least 1 rank; ask for at most \
+                 {ranks} nodes, or for more ranks (--parts)"
+            ))),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Up to so many ranks partitions are compared: beyond, placing them alone takes seconds.
@@ -193,7 +217,7 @@ fn split(graph: &Whole, ranks: usize, parts: &Parts<'_>) -> PartitionInfo {
         }
     }
     let mean = graph.edges() as f64 / ranks as f64;
-    let a_node = ranks.div_ceil(parts.nodes.unwrap_or(ranks).clamp(1, ranks));
+    let a_node = ranks.div_ceil(parts.nodes.unwrap_or(ranks));
     let (scheme, reason, choices) = choose(&reads, ranks, a_node, n, parts.table);
     PartitionInfo {
         ranks,

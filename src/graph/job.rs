@@ -1,30 +1,26 @@
 //! A PageRank run from file to file: load, partition, iterate, write.
-//!
-//! Local trouble (a malformed line, a full disk) becomes the same error on every rank before the
-//! next collective, so no rank waits for one that has given up. What can be checked without the
-//! graph, such as the options and the name of the output, is checked before it is read.
 
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::columns::Columns;
+use super::convert::GraphInput;
 use super::cost::PartitionReport;
+use super::frame::Frame;
+pub use super::frame::Seconds;
 use super::ids::Numbering;
 use super::node_values;
-use super::open::{Graph, Opened};
+use super::open::Graph;
 use super::options::{Dangling, Distributions, Number, PageRankOptions};
 use super::order::Relabel;
-use super::output::{self, Format, OwnRanks, TopNode};
+use super::output::{self, OwnRanks, TopNode};
 use super::pagerank::pagerank;
 use super::partition::PartitionOptions;
 use super::rows::Duplicates;
 use super::traffic::Traffic;
 use crate::communicator::Communicator;
-use crate::element::Op;
 use crate::error::{Error, Result};
-use crate::files::{self, FileRecord};
 use crate::measure::memory::peak_rss_bytes;
 
 /// What to rank, how, and where the result goes.
@@ -82,19 +78,17 @@ impl PageRankJob {
             command: String::new(),
         }
     }
-}
 
-/// The time of each phase on the slowest rank.
-#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
-pub struct Seconds {
-    /// Reading and parsing the file, and numbering the nodes.
-    pub load: f64,
-    /// Moving the edges to their owners, degrees, and the layout of the rows.
-    pub partition: f64,
-    /// All steps of the iteration.
-    pub iterate: f64,
-    /// The list of the highest ranks and the output file.
-    pub write: f64,
+    /// The graph, and what its lines mean.
+    pub(super) fn input(&self) -> GraphInput {
+        let options = PartitionOptions {
+            weighted: self.weighted,
+            undirected: self.undirected,
+            duplicates: self.duplicates,
+            relabel: self.relabel,
+        };
+        GraphInput { graph: self.graph.clone(), options, columns: self.columns.clone() }
+    }
 }
 
 /// What a run reports, the same on every rank. The field names are the JSON keys.
@@ -130,26 +124,11 @@ pub struct PageRankSummary {
 
 /// Runs a job. Collective.
 pub fn run(comm: &Communicator, job: &PageRankJob) -> Result<PageRankSummary> {
-    comm.agree(job.options.validate())?;
-    comm.agree(match comm.rank() {
-        0 => check_output(job.output.as_deref(), &job.graph),
-        _ => Ok(()),
-    })?;
-    let mut clock = Clock::new();
-    let asked = PartitionOptions {
-        weighted: job.weighted,
-        undirected: job.undirected,
-        duplicates: job.duplicates,
-        relabel: job.relabel,
-    };
-    let opened = Opened::open(comm, &job.graph, asked, &job.columns)?;
-    let given = comm.agree(distributions(job, opened.numbering()))?;
-    let load_seconds = clock.lap();
-    let Graph { numbering, partition: graph, .. } = opened.partition(comm, asked)?;
-    let partition_seconds = clock.lap();
+    let mut frame = Frame::start(comm, &job.graph, job.output.as_deref(), job.options.validate())?;
+    let (graph, given) = frame.load(&job.input(), |numbering| distributions(job, numbering))?;
+    let Graph { numbering, partition: graph, .. } = graph;
     let result = pagerank(comm, &graph, &job.options, given)?;
-    let partition_seconds = partition_seconds + clock.lap() - result.seconds;
-    let iterate_seconds = result.seconds;
+    frame.computed(result.seconds);
     let order = graph.order.as_ref();
     let own = OwnRanks { ranks: &result.ranks, sharding: &graph.sharding, order };
     let top = output::top(comm, own, &numbering, job.top)?;
@@ -162,11 +141,8 @@ pub fn run(comm: &Communicator, job: &PageRankJob) -> Result<PageRankSummary> {
     if let Some(failure) = result.failure {
         return Err(failure);
     }
-    let laps = [load_seconds, partition_seconds, iterate_seconds, clock.lap()];
-    let laps = comm.all_reduce_vec(&laps, Op::Max)?;
-    let seconds = Seconds { load: laps[0], partition: laps[1], iterate: laps[2], write: laps[3] };
+    let seconds = frame.seconds()?;
     let memory = comm.all_gather_vec(&[peak_rss_bytes()])?.0;
-    let edge_steps = result.iterations as f64 * graph.edges as f64;
     let summary = PageRankSummary {
         vertices: numbering.len() as u64,
         edges: graph.edges,
@@ -174,7 +150,7 @@ pub fn run(comm: &Communicator, job: &PageRankJob) -> Result<PageRankSummary> {
         residual: result.residual,
         residuals: result.residuals,
         withheld: result.withheld,
-        ns_per_edge: if edge_steps > 0.0 { seconds.iterate * 1e9 / edge_steps } else { 0.0 },
+        ns_per_edge: seconds.ns_per_edge(result.iterations, graph.edges),
         seconds,
         peak_rss_bytes: memory.iter().copied().max().unwrap_or(0),
         peak_rss_bytes_by_rank: memory,
@@ -182,42 +158,8 @@ pub fn run(comm: &Communicator, job: &PageRankJob) -> Result<PageRankSummary> {
         partition: result.partition,
         top,
     };
-    finish(comm, job.output.as_deref(), &job.command, &written, &summary)?;
+    frame.finish(&job.command, &written, &summary)?;
     Ok(summary)
-}
-
-/// Writes the manifest of a run, on the rank that wrote its files. Collective.
-pub(super) fn finish(
-    comm: &Communicator,
-    output: Option<&Path>,
-    command: &str,
-    written: &[FileRecord],
-    summary: &impl Serialize,
-) -> Result<()> {
-    comm.agree(match output {
-        Some(path) if !written.is_empty() => {
-            files::manifest(path, command, comm.ranks(), written, summary).map(|_| ())
-        }
-        _ => Ok(()),
-    })
-}
-
-/// Refuses an output that cannot be written before hours are spent on its contents, and removes
-/// the manifest of an earlier run.
-pub(super) fn check_output(output: Option<&Path>, graph: &Path) -> Result<()> {
-    let Some(path) = output else {
-        return Ok(());
-    };
-    Format::of(path)?;
-    files::check_folder(path)?;
-    let real = |path: &Path| path.canonicalize().ok();
-    if real(path).is_some_and(|output| Some(output) == real(graph)) {
-        return Err(Error::input(format!(
-            "{}: is the graph itself; the output would replace it",
-            path.display()
-        )));
-    }
-    files::remove_manifest(path)
 }
 
 /// The distributions that the job names files for.
@@ -233,21 +175,4 @@ fn distributions(job: &PageRankJob, numbering: &Numbering) -> Result<Distributio
         start: read(&job.start)?,
         dangling: read(&job.dangling)?,
     })
-}
-
-/// A stop watch for phases.
-pub(super) struct Clock(Instant);
-
-impl Clock {
-    pub(super) fn new() -> Self {
-        Clock(Instant::now())
-    }
-
-    /// The seconds since the last lap.
-    pub(super) fn lap(&mut self) -> f64 {
-        let now = Instant::now();
-        let seconds = now.duration_since(self.0).as_secs_f64();
-        self.0 = now;
-        seconds
-    }
 }

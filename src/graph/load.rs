@@ -147,7 +147,7 @@ fn load_edge_list(comm: &Communicator, path: &Path, weighted: bool) -> Result<Lo
     let integers = comm.agree(read_integers(path, rank, ranks, weighted))?;
     let names_met = comm.all_reduce_vec(&[u64::from(integers.is_none())], Op::Max)?[0] > 0;
     let (numbering, edges) = match integers {
-        Some(pieces) if !names_met => number_integers(comm, pieces)?,
+        Some(edges) if !names_met => number_integers(comm, edges)?,
         integers => {
             drop(integers);
             number_names(comm, comm.agree(read_names(path, rank, ranks, weighted))?)?

@@ -20,7 +20,7 @@
 use std::path::Path;
 
 use super::edge_list::{Stop, excerpt, for_each_edge, read};
-use super::ids::{Edges, Numbering, concat};
+use super::ids::{Edges, Numbering};
 use super::load::{Listing, Loaded, index_from_1, node_count, same_everywhere};
 use super::source::{EXPECTED, HeadLines, LineBlocks};
 use crate::communicator::Communicator;
@@ -155,12 +155,19 @@ fn read_share(
     weighted: bool,
 ) -> Result<Edges> {
     let source = LineBlocks::after_head(path, header.bytes, rank, ranks)?;
-    let pieces = read(source, |text| parse_entries(text, header, weighted))?;
-    Ok(concat(pieces.unwrap_or_default()))
+    let mut all = Edges::default();
+    let parse = |text: &[u8], piece: &mut _| parse_entries(text, header, weighted, piece);
+    read(source, parse, |piece: &mut Edges| all.append(piece))?;
+    Ok(all)
 }
 
-fn parse_entries(text: &[u8], header: &Header, weighted: bool) -> std::result::Result<Edges, Stop> {
-    let mut piece = Edges::default();
+fn parse_entries(
+    text: &[u8],
+    header: &Header,
+    weighted: bool,
+    piece: &mut Edges,
+) -> std::result::Result<(), Stop> {
+    piece.clear();
     piece.edges.reserve(text.len() / 12);
     for_each_edge(text, weighted, |row, column, weight, offset| {
         let index = |id: &[u8]| {
@@ -183,8 +190,7 @@ fn parse_entries(text: &[u8], header: &Header, weighted: bool) -> std::result::R
         }
         Ok(())
     })
-    .map_err(as_entry)?;
-    Ok(piece)
+    .map_err(as_entry)
 }
 
 /// What the parser of edge lists says of a line, in the words of this format.

@@ -44,13 +44,22 @@ struct Header {
     line: u64,
 }
 
-/// The lines of some nodes; nodes are counted from the first of them.
+/// What a rank has read; the nodes of each piece are counted from its first one.
+#[derive(Default, Debug)]
+struct Share {
+    pieces: Vec<Piece>,
+    /// Of all pieces in their order.
+    edges: Edges,
+}
+
+/// The lines of some nodes.
 #[derive(Clone, Default, PartialEq, Debug)]
 struct Piece {
     /// Where it starts in the text of the file.
     position: u64,
     nodes: u64,
-    edges: Edges,
+    /// How many edges they have.
+    edges: usize,
     /// The last node that has neighbours, and where its line is in the text of the file.
     last: Option<(u64, u64)>,
 }
@@ -59,8 +68,9 @@ struct Piece {
 pub(super) fn load(comm: &Communicator, path: &Path, weighted: bool) -> Result<Loaded> {
     let header = comm.agree(Header::read(path, weighted))?;
     same_everywhere(comm, path, &[header.n as u64, header.edges, header.bytes])?;
-    let pieces = comm.agree(read_share(path, &header, comm.rank(), comm.ranks(), weighted))?;
-    let counts: Vec<u64> = pieces.iter().flat_map(|piece| [piece.position, piece.nodes]).collect();
+    let share = comm.agree(read_share(path, &header, comm.rank(), comm.ranks(), weighted))?;
+    let pieces = share.pieces.iter();
+    let counts: Vec<u64> = pieces.flat_map(|piece| [piece.position, piece.nodes]).collect();
     let (counts, _) = comm.all_gather_vec(&counts)?;
     let mut starts: Vec<(u64, u64)> = counts.chunks_exact(2).map(|c| (c[0], c[1])).collect();
     starts.sort_unstable();
@@ -68,7 +78,7 @@ pub(super) fn load(comm: &Communicator, path: &Path, weighted: bool) -> Result<L
     for (_, nodes) in &mut starts {
         lines += std::mem::replace(nodes, lines);
     }
-    let edges = comm.agree(join(path, &header, pieces, &starts))?;
+    let edges = comm.agree(shift(path, &header, share, &starts))?;
     let loops = edges.edges.iter().filter(|edge| edge.0 == edge.1).count() as u64;
     let sums = comm.all_reduce_vec(&[edges.edges.len() as u64, loops], Op::Sum)?;
     let counted = header.check(lines, sums[0], sums[1]);
@@ -154,11 +164,11 @@ fn read_share(
     rank: usize,
     ranks: usize,
     weighted: bool,
-) -> Result<Vec<Piece>> {
+) -> Result<Share> {
     let mut source = LineBlocks::after_head(path, header.bytes, rank, ranks)?;
     // The neighbours of a hub make a long line, and the header showed that this is no binary file.
     source.line_limit = usize::MAX;
-    let mut pieces = Vec::new();
+    let mut share = Share::default();
     while let Some(block) = source.next_block()? {
         let cuts = cut_at_lines(&block.text, PIECE_BYTES);
         let parsed: Vec<_> = cuts
@@ -170,12 +180,16 @@ fn read_share(
             .collect();
         for (piece, &start) in parsed.into_iter().zip(&cuts) {
             match piece {
-                Ok(piece) => pieces.push(piece),
+                Ok((piece, edges)) => {
+                    share.pieces.push(piece);
+                    share.edges.append(&edges);
+                }
                 Err((offset, what)) => return Err(source.error(&block, start + offset, &what)),
             }
         }
+        source.recycle(block);
     }
-    Ok(pieces)
+    Ok(share)
 }
 
 /// The lines of `text`, or the offset of the line that is malformed, and why.
@@ -184,9 +198,10 @@ fn parse_lines(
     position: u64,
     header: &Header,
     weighted: bool,
-) -> std::result::Result<Piece, (usize, String)> {
+) -> std::result::Result<(Piece, Edges), (usize, String)> {
     let mut piece = Piece { position, ..Piece::default() };
-    piece.edges.edges.reserve(text.len() / 8);
+    let mut edges = Edges::default();
+    edges.edges.reserve(text.len() / 8);
     let mut at = 0;
     for line in text.split_inclusive(|&b| b == b'\n') {
         let start = at;
@@ -200,15 +215,15 @@ fn parse_lines(
         }
         // Packed files are not checked by their size; no piece holds so many lines that this wraps.
         let node = piece.nodes as u32;
-        let listed = piece.edges.edges.len();
-        add_line(&mut piece.edges, node, &mut words, header, weighted)
-            .map_err(|what| (start, what))?;
-        if piece.edges.edges.len() > listed {
+        let listed = edges.edges.len();
+        add_line(&mut edges, node, &mut words, header, weighted).map_err(|what| (start, what))?;
+        if edges.edges.len() > listed {
             piece.last = Some((piece.nodes, position + start as u64));
         }
         piece.nodes += 1;
     }
-    Ok(piece)
+    piece.edges = edges.edges.len();
+    Ok((piece, edges))
 }
 
 fn add_line<'t>(
@@ -252,11 +267,10 @@ fn add_line<'t>(
     Ok(())
 }
 
-/// The edges of all pieces, now that the first node of each is known.
-fn join(path: &Path, header: &Header, pieces: Vec<Piece>, starts: &[(u64, u64)]) -> Result<Edges> {
-    let mut all = Edges::default();
-    all.edges.reserve_exact(pieces.iter().map(|piece| piece.edges.edges.len()).sum());
-    all.weights.reserve_exact(pieces.iter().map(|piece| piece.edges.weights.len()).sum());
+/// Adds the number of the first node of each piece to its nodes, now that it is known.
+fn shift(path: &Path, header: &Header, share: Share, starts: &[(u64, u64)]) -> Result<Edges> {
+    let Share { pieces, mut edges } = share;
+    let mut rest = &mut edges.edges[..];
     for piece in pieces {
         let found = starts.binary_search_by_key(&piece.position, |start| start.0);
         let first = found.map_or(0, |at| starts[at].1);
@@ -266,9 +280,10 @@ fn join(path: &Path, header: &Header, pieces: Vec<Piece>, starts: &[(u64, u64)])
             let what = format!("neighbours of node {node}, but the header promises {n} nodes");
             return Err(Error::line(path, line_at(path, position)?, what));
         }
+        let own;
+        (own, rest) = rest.split_at_mut(piece.edges);
         // Below the number of nodes, as was just checked.
-        all.edges.extend(piece.edges.edges.iter().map(|&(a, b)| (a + first as u32, b)));
-        all.weights.extend_from_slice(&piece.edges.weights);
+        own.iter_mut().for_each(|edge| edge.0 += first as u32);
     }
-    Ok(all)
+    Ok(edges)
 }

@@ -14,9 +14,10 @@
 //! | `binary/` | `.rwg`, our own format, mapped and shared by the ranks of a node |
 //! | `open` | a graph from any of these, with its rows where they belong |
 //! | `names` | many short names in one allocation, and on the wire |
-//! | `ids` | ids of the user to dense indices in one canonical order, and back |
+//! | `ids`, `id_lookup` | ids of the user to dense indices in one canonical order, and back |
 //! | `column` | values of edges, in memory or in a mapped file |
-//! | `rows` | the incoming edges of a range of nodes, in canonical order |
+//! | `rows`, `row_sort` | the incoming edges of a range of nodes, in canonical order |
+//! | `rounds` | edges on their way to the owners of their targets, some at a time |
 //! | `partition` | who owns which nodes; moves the edges to the owners of their targets |
 //! | `scheme`, `cost` | one dimension or two, all values or needed ones; what each would take |
 //! | `grid` | two dimensions: rows of ranks share rows of edges, and sums travel |
@@ -31,8 +32,9 @@
 //! | `personalized` | PageRank for many sources, several at a time |
 //! | `hits` | hubs and authorities |
 //! | `traffic`, `progress` | the bytes of an iteration; how far a long run has come |
-//! | `output`, `parquet_output`, `npy` | result files and the list of the highest ranks |
-//! | `job` | all of it in order, timed: what the command `pagerank` does |
+//! | `output`, `csv_output`, `parquet_output`, `npy` | result files, and the highest ranks |
+//! | `frame` | what all jobs share: checks before, phases timed, the manifest at the end |
+//! | `job` | all of it in order: what the command `pagerank` does |
 //! | `whole`, `export`, `info`, `convert` | a graph on one rank: written, described |
 //!
 //! The result is a function of the graph and the options: the same bits at any number of ranks and
@@ -45,14 +47,17 @@ pub mod columns;
 mod compression;
 pub mod convert;
 pub mod cost;
+mod csv_output;
 mod delta;
 pub mod edge_list;
 mod exchange;
 pub mod export;
+mod frame;
 pub mod gap;
 pub mod generator;
 mod grid;
 pub mod hits;
+mod id_lookup;
 pub mod ids;
 pub mod info;
 pub mod job;
@@ -72,6 +77,8 @@ mod parquet_table;
 pub mod partition;
 pub mod personalized;
 pub mod progress;
+mod rounds;
+mod row_sort;
 pub mod rows;
 pub mod scheme;
 pub mod source;

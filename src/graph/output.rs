@@ -4,11 +4,12 @@
 //! CSV, or Parquet with zstd, by the name of the file. Both read back to the same bits. 8 bytes a
 //! node travel, and rank 0 holds them; every rank has the ids already.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use serde::Serialize;
 
+use super::csv_output;
 use super::ids::{NodeId, Numbering};
 use super::npy;
 use super::order::Order;
@@ -148,7 +149,7 @@ pub fn write_file(
 ) -> Result<Vec<FileRecord>> {
     let format = Format::of(path)?;
     let file = write_atomically(path, |writer| match format {
-        Format::Csv => write_csv(writer, numbering, columns),
+        Format::Csv => csv_output::write(writer, numbering, columns),
         Format::Parquet => {
             let nodes = [("node", None)];
             parquet_output::write(writer, numbering, &nodes, columns).map_err(io::Error::other)
@@ -159,35 +160,8 @@ pub fn write_file(
     if format != Format::Npy || from_0 {
         return Ok(vec![file]);
     }
-    let ids = |writer: &mut _| write_csv(writer, numbering, &[]);
+    let ids = |writer: &mut _| csv_output::write(writer, numbering, &[]);
     Ok(vec![file, write_atomically(&npy::nodes_path(path), ids)?])
-}
-
-fn write_csv(
-    writer: &mut impl Write,
-    numbering: &Numbering,
-    columns: &Columns<'_>,
-) -> io::Result<()> {
-    writer.write_all(b"node")?;
-    columns.iter().try_for_each(|(name, _)| write!(writer, ",{name}"))?;
-    writer.write_all(b"\n")?;
-    for index in 0..numbering.len() {
-        write_id(writer, numbering.id(index))?;
-        // The shortest digits that read back to the same bits.
-        columns.iter().try_for_each(|(_, values)| write!(writer, ",{:?}", values[index]))?;
-        writer.write_all(b"\n")?;
-    }
-    Ok(())
-}
-
-/// An id in a CSV file; only those of a Parquet table can have commas, and none has line ends.
-pub(super) fn write_id(writer: &mut impl Write, id: NodeId<'_>) -> io::Result<()> {
-    match id {
-        NodeId::Name(name) if name.contains(['"', ',']) => {
-            write!(writer, "\"{}\"", name.replace('"', "\"\""))
-        }
-        id => write!(writer, "{id}"),
-    }
 }
 
 #[cfg(test)]

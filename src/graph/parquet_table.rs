@@ -43,9 +43,13 @@ pub(super) fn load(
     same_everywhere(comm, path, &[table.rows(), table.starts.len() as u64, table.named.into()])?;
     let groups = Sharding::balanced(&table.starts, comm.ranks(), 1).range(comm.rank());
     let (numbering, edges) = if table.named {
-        number_names(comm, comm.agree(table.read(groups, Table::names))?)?
+        let mut pieces = Vec::new();
+        comm.agree(table.read(groups, Table::names, |piece| pieces.push(piece)))?;
+        number_names(comm, pieces)?
     } else {
-        number_integers(comm, comm.agree(table.read(groups, Table::integers))?)?
+        let mut all = IntegerEdges::default();
+        comm.agree(table.read(groups, Table::integers, |piece| all.append(&piece)))?;
+        number_integers(comm, all)?
     };
     Ok(Loaded { numbering, edges, listing: Listing::Directed })
 }
@@ -107,13 +111,22 @@ impl<'p> Table<'p> {
         self.starts[self.starts.len() - 1]
     }
 
-    /// Reads row groups, each by `read`.
+    /// Reads row groups, each by `read`; `take` gets them in their order.
     fn read<T: Send>(
         &self,
         groups: Range<usize>,
         read: impl Fn(&Self, usize) -> Result<T> + Sync,
-    ) -> Result<Vec<T>> {
-        groups.into_par_iter().map(|group| read(self, group)).collect()
+        mut take: impl FnMut(T),
+    ) -> Result<()> {
+        // As many at a time as there are threads: a group may be large.
+        let threads = rayon::current_num_threads();
+        for start in groups.clone().step_by(threads) {
+            let some = start..(start + threads).min(groups.end);
+            let read: Result<Vec<T>> =
+                some.into_par_iter().map(|group| read(self, group)).collect();
+            read?.into_iter().for_each(&mut take);
+        }
+        Ok(())
     }
 
     fn integers(&self, group: usize) -> Result<IntegerEdges> {
@@ -121,8 +134,12 @@ impl<'p> Table<'p> {
         let (Ids::Integers(source), Ids::Integers(target)) = (source?, target?) else {
             return Err(Error::internal("a column of integers with text"));
         };
-        let edges = source.into_iter().zip(target).collect();
-        Ok(IntegerEdges { edges, weights: self.weights(group)? })
+        let weights = self.weights(group)?;
+        let mut piece = IntegerEdges::default();
+        for (row, (from, to)) in source.into_iter().zip(target).enumerate() {
+            piece.push(from, to, weights.get(row).copied());
+        }
+        Ok(piece)
     }
 
     fn names(&self, group: usize) -> Result<NamedEdges> {

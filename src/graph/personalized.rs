@@ -18,15 +18,17 @@ use std::time::Instant;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::csv_output;
+use super::frame::{Frame, Seconds};
 use super::ids::{NodeId, Numbering};
-use super::job::{Clock, PageRankJob, Seconds, check_output, finish};
+use super::job::PageRankJob;
 use super::node_values;
-use super::open::{Graph, Opened};
+use super::open::Graph;
 use super::options::{Dangling, Distributions, PageRankOptions, Scale, Stop};
 use super::output::{self, Format, OwnRanks, TopNode};
 use super::pagerank::not_converged;
 use super::parquet_output;
-use super::partition::{GRAIN, Partition, PartitionOptions};
+use super::partition::{GRAIN, Partition};
 use super::progress;
 use super::step::{gather_rows, scale, tasks};
 use super::traffic::Traffic;
@@ -84,51 +86,34 @@ struct Done {
 /// Ranks the nodes of a graph once for each of `sources`, which are ids. Everything else is as in
 /// `job`, except that it has no personalization and no start of its own. Collective.
 pub fn run(comm: &Communicator, job: &PageRankJob, sources: &[String]) -> Result<SourcesSummary> {
-    comm.agree(job.options.validate().and_then(|()| refuse(job, sources)))?;
-    comm.agree(match comm.rank() {
-        0 => check_output(job.output.as_deref(), &job.graph),
-        _ => Ok(()),
+    let allowed = job.options.validate().and_then(|()| refuse(job, sources));
+    let mut frame = Frame::start(comm, &job.graph, job.output.as_deref(), allowed)?;
+    let (graph, (indices, given)) = frame.load(&job.input(), |numbering| {
+        let dangling = job.dangling.as_ref().map(|path| node_values::read(path, numbering));
+        let given = Distributions { dangling: dangling.transpose()?, ..Distributions::default() };
+        Ok((find(sources, numbering)?, given.normalised(numbering.len())?))
     })?;
-    let mut clock = Clock::new();
-    let asked = PartitionOptions {
-        weighted: job.weighted,
-        undirected: job.undirected,
-        duplicates: job.duplicates,
-        relabel: job.relabel,
-    };
-    let opened = Opened::open(comm, &job.graph, asked, &job.columns)?;
-    let indices = comm.agree(find(sources, opened.numbering()))?;
-    let given = comm.agree(match &job.dangling {
-        Some(path) => node_values::read(path, opened.numbering()).map(Some),
-        None => Ok(None),
-    })?;
-    let given = Distributions { dangling: given, ..Distributions::default() };
-    let given = comm.agree(given.normalised(opened.numbering().len()))?;
-    let load_seconds = clock.lap();
-    let Graph { numbering, partition: graph, .. } = opened.partition(comm, asked)?;
+    let Graph { numbering, partition: graph, .. } = graph;
     let mut work = Work { comm, graph: &graph, job, given: &given, seconds: 0.0, gathers: 0 };
     let all = work.all(&numbering, &indices)?;
-    let partition_seconds = clock.lap() - work.seconds;
+    frame.computed(work.seconds);
     let written = comm.agree(match (&job.output, comm.rank()) {
         (Some(path), 0) => write(path, &numbering, &indices, &all).map(|file| vec![file]),
         _ => Ok(Vec::new()),
     })?;
-    let laps = [load_seconds, partition_seconds, work.seconds, clock.lap()];
-    let laps = comm.all_reduce_vec(&laps, Op::Max)?;
-    let seconds = Seconds { load: laps[0], partition: laps[1], iterate: laps[2], write: laps[3] };
+    let seconds = frame.seconds()?;
     let steps: usize = all.iter().map(|source| source.iterations).sum();
-    let edge_steps = steps as f64 * graph.edges as f64;
     let wire = if job.options.number == super::options::Number::F64 { 8 } else { 4 };
     let summary = SourcesSummary {
         vertices: numbering.len() as u64,
         edges: graph.edges,
-        ns_per_edge: if edge_steps > 0.0 { seconds.iterate * 1e9 / edge_steps } else { 0.0 },
+        ns_per_edge: seconds.ns_per_edge(steps, graph.edges),
         seconds,
         peak_rss_bytes: comm.all_reduce_vec(&[peak_rss_bytes()], Op::Max)?[0],
         bytes_moved: Traffic::of_gathers(comm, &graph.sharding, wire * COLUMNS, work.gathers),
         sources: all,
     };
-    finish(comm, job.output.as_deref(), &job.command, &written, &summary)?;
+    frame.finish(&job.command, &written, &summary)?;
     Ok(summary)
 }
 
@@ -451,9 +436,9 @@ fn write(
         }
         writer.write_all(b"source,node,rank\n")?;
         for ((&source, &node), rank) in sources.iter().zip(&nodes).zip(&ranks) {
-            output::write_id(writer, numbering.id(source as usize))?;
+            csv_output::write_id(writer, numbering.id(source as usize))?;
             writer.write_all(b",")?;
-            output::write_id(writer, numbering.id(node as usize))?;
+            csv_output::write_id(writer, numbering.id(node as usize))?;
             writeln!(writer, ",{rank:?}")?;
         }
         Ok(())

@@ -37,6 +37,8 @@ pub struct LineBlocks {
     pub(super) line_limit: usize,
     /// The beginning of a line whose end is not read yet.
     carry: Vec<u8>,
+    /// The memory of a block that nobody needs any more.
+    spare: Vec<u8>,
     /// Where `carry` starts in the text of the file.
     position: u64,
     rank: usize,
@@ -99,6 +101,7 @@ impl LineBlocks {
             block_bytes,
             line_limit: LINE_LIMIT,
             carry,
+            spare: Vec::new(),
             position,
             rank,
             ranks,
@@ -126,9 +129,16 @@ impl LineBlocks {
         }
     }
 
+    /// Takes back a block, so that the next one need not fetch memory from the system.
+    pub(super) fn recycle(&mut self, block: Block) {
+        self.spare = block.text;
+    }
+
     /// About `block_bytes` of whole lines.
     fn next_lines(&mut self) -> Result<Option<Vec<u8>>> {
-        let mut text = std::mem::take(&mut self.carry);
+        let mut text = std::mem::take(&mut self.spare);
+        text.clear();
+        text.append(&mut self.carry);
         loop {
             text.reserve(self.block_bytes);
             let wanted = self.block_bytes as u64;
@@ -140,7 +150,8 @@ impl LineBlocks {
             }
             if let Some(last) = text[text.len() - read..].iter().rposition(|&b| b == b'\n') {
                 let end = text.len() - read + last + 1;
-                self.carry = text.split_off(end);
+                self.carry.extend_from_slice(&text[end..]);
+                text.truncate(end);
                 return Ok(Some(text));
             }
             if text.len() > self.line_limit {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::cli::graph_report::node_name;
 use crate::graph::PageRankSummary;
 use crate::report::{convergence, escaped, page};
 
@@ -23,7 +24,7 @@ pub(super) fn html(graph: &str, summary: &PageRankSummary, ranks: usize, limit: 
     body += "</div>\n<h2>Highest ranks</h2>\n<div class=\"table\"><table>\
              <tr><th></th><th>node</th><th>rank</th></tr>\n";
     for (i, top) in summary.top.iter().enumerate() {
-        let node = super::node_name(&top.node);
+        let node = node_name(&top.node);
         let _ = writeln!(
             body,
             "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",

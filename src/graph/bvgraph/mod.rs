@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::ids::{Edges, Numbering, concat};
+use super::ids::{Edges, Numbering};
 use super::load::{Listing, Loaded, same_everywhere};
 use crate::communicator::Communicator;
 use crate::element::Op;
@@ -103,19 +103,23 @@ fn share(path: &Path, properties: &Properties, rank: usize, ranks: usize) -> Res
     let bits = own_bits[own.len()] - own_bits[0];
     let tasks = Sharding::balanced(own_bits, (bits / TASK_BITS) as usize + 1, 1);
     let lists = Lists { properties, bytes, positions: &positions };
-    let pieces: Vec<std::result::Result<Edges, Fault>> = (0..tasks.ranks())
-        .into_par_iter()
-        .map(|task| {
-            let nodes = tasks.range(task);
-            let mut edges = Vec::new();
-            lists.for_each(own.start + nodes.start..own.start + nodes.end, |node, list| {
-                edges.extend(list.iter().map(|&to| (node as u32, to)));
-            })?;
-            Ok(Edges { edges, weights: Vec::new() })
-        })
-        .collect();
-    let pieces: std::result::Result<Vec<Edges>, Fault> = pieces.into_iter().collect();
-    Ok(concat(pieces.map_err(wrong)?))
+    let read = |task: usize| {
+        let nodes = tasks.range(task);
+        let mut edges = Vec::new();
+        lists.for_each(own.start + nodes.start..own.start + nodes.end, |node, list| {
+            edges.extend(list.iter().map(|&to| (node as u32, to)));
+        })?;
+        Ok(edges)
+    };
+    // A few tasks at a time, so that their lists take little besides that of all.
+    let mut all = Edges::default();
+    let wave = 4 * rayon::current_num_threads();
+    for start in (0..tasks.ranks()).step_by(wave) {
+        let some = (start..(start + wave).min(tasks.ranks())).into_par_iter();
+        let some: std::result::Result<Vec<_>, Fault> = some.map(read).collect();
+        some.map_err(wrong)?.iter().for_each(|edges| all.edges.extend_from_slice(edges));
+    }
+    Ok(all)
 }
 
 /// The first bit of each list, and the end of the last: the file has the differences.
