@@ -411,12 +411,10 @@ pub(super) fn portfolios(
     }
     let names: Vec<String> = panel.factors.iter().map(|f| f.name.clone()).collect();
     let chosen = comm.agree(numbers(&names, &options.factors, "portfolio.factors"))?;
-    let mut tested = Vec::new();
-    for k in chosen {
-        let portfolio = portfolio::run(comm, past, panel, &panel.factors[k].values, options)?;
-        tested.push(Tested { factor: names[k].clone(), portfolio });
-    }
-    Ok(tested)
+    let factors: Vec<&[f64]> = chosen.iter().map(|&k| &panel.factors[k].values[..]).collect();
+    let tested = portfolio::run_all(comm, past, panel, &factors, options)?;
+    let named = |(k, portfolio): (usize, Portfolio)| Tested { factor: names[k].clone(), portfolio };
+    Ok(chosen.into_iter().zip(tested).map(named).collect())
 }
 
 #[cfg(test)]
