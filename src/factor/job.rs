@@ -249,7 +249,7 @@ fn study_block(
     seconds: &mut Seconds,
 ) -> Result<Results> {
     let start = Instant::now();
-    let mut study = study::run_after(comm, past, &panel, &StudyOptions::from(config))?;
+    let mut study = study::run_in_place(comm, past, &mut panel, &StudyOptions::from(config))?;
     seconds.study += start.elapsed().as_secs_f64();
     // From here on the processed factors count; the raw ones have had their turn.
     panel.factors = std::mem::take(&mut study.processed);

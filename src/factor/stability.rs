@@ -126,24 +126,50 @@ fn rank_correlation(before: &[u32], now: &[u32]) -> f64 {
 /// Over the pairs of ranks a, b that are there: their number, Σ a, Σ b, Σ a², Σ b², Σ a b.
 #[inline(always)]
 fn rank_sums(before: &[u32], now: &[u32]) -> [u64; 6] {
-    const LANES: usize = 8;
-    let mut lanes = [[0u64; LANES]; 6];
-    let mut add = |before: &[u32], now: &[u32]| {
-        for (lane, (&a, &b)) in before.iter().zip(now).enumerate() {
-            let both = u32::from(a != 0 && b != 0).wrapping_neg();
-            let (a, b) = (u64::from(rank_of(a & both)), u64::from(rank_of(b & both)));
-            for (sum, term) in
-                lanes.iter_mut().zip([u64::from(both & 1), a, b, a * a, b * b, a * b])
-            {
-                sum[lane] += term;
-            }
-        }
-    };
     let ((before, before_rest), (now, now_rest)) =
         (before.as_chunks::<LANES>(), now.as_chunks::<LANES>());
-    before.iter().zip(now).for_each(|(before, now)| add(before, now));
-    add(before_rest, now_rest);
-    lanes.map(|sums| sums.iter().sum())
+    let mut sums = [[0u64; LANES]; 6];
+    for (before, now) in before.iter().zip(now) {
+        add_ranks(&mut sums, before, now);
+    }
+    // What is left, filled up with nothing.
+    let (mut before, mut now) = ([0; LANES], [0; LANES]);
+    before[..before_rest.len()].copy_from_slice(before_rest);
+    now[..now_rest.len()].copy_from_slice(now_rest);
+    add_ranks(&mut sums, &before, &now);
+    sums.map(|sums| sums.iter().sum())
+}
+
+const LANES: usize = 8;
+
+/// One vector of pairs.
+#[inline(always)]
+fn add_ranks(sums: &mut [[u64; LANES]; 6], before: &[u32; LANES], now: &[u32; LANES]) {
+    let (mut a, mut b) = ([0u64; LANES], [0u64; LANES]);
+    // A loop for each sum: each is one vector.
+    for i in 0..LANES {
+        let both = before[i] != 0 && now[i] != 0;
+        a[i] = if both { u64::from(rank_of(before[i])) } else { 0 };
+        b[i] = if both { u64::from(rank_of(now[i])) } else { 0 };
+    }
+    for i in 0..LANES {
+        sums[0][i] += u64::from(a[i] != 0);
+    }
+    for i in 0..LANES {
+        sums[1][i] += a[i];
+    }
+    for i in 0..LANES {
+        sums[2][i] += b[i];
+    }
+    for i in 0..LANES {
+        sums[3][i] += a[i] * a[i];
+    }
+    for i in 0..LANES {
+        sums[4][i] += b[i] * b[i];
+    }
+    for i in 0..LANES {
+        sums[5][i] += a[i] * b[i];
+    }
 }
 
 /// Means of the columns of a table, over the rows that are known.
