@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::ic::{Column, pack};
+use super::ic::Column;
 use super::panel::{Factor, Panel};
 use super::past::Past;
 use super::preprocess::sum_pairs;
@@ -107,8 +107,7 @@ fn together<const M: usize>(column: &Column, others: &[Column], into: &mut [f64]
             sum_pairs(&column.centred, &column.there, y, q)
         },
     );
-    for ((coefficient, other), [x, y, xx, yy, xy]) in into.iter_mut().zip(of).zip(sums) {
-        let n = f64::from(column.pairs(other));
+    for (coefficient, [n, x, y, xx, yy, xy]) in into.iter_mut().zip(sums) {
         let (vx, vy) = (xx - x * x / n, yy - y * y / n);
         let constant = |left: f64, all: f64| left.is_nan() || left <= 1e-20 * all;
         let none = n < 3.0 || constant(vx, xx) || constant(vy, yy);
@@ -124,7 +123,7 @@ fn centre(row: &[f64], into: &mut Column) {
         (sum, count) = (sum + x, count + 1);
     }
     let mean = sum / f64::from(count.max(1));
-    let Column { centred, there, bits } = into;
+    let Column { centred, there } = into;
     centred.resize(row.len(), 0.0);
     there.resize(row.len(), 0.0);
     vectorised(
@@ -136,7 +135,6 @@ fn centre(row: &[f64], into: &mut Column) {
             }
         },
     );
-    pack(there, bits);
 }
 
 #[cfg(test)]

@@ -105,9 +105,9 @@ fn four_horizons(
         }
     }
     let mut size = group_sums(members, returns, room, count, &centre, &value_centre);
-    for lane in 0..LANES {
+    for (lane, size) in size.iter_mut().enumerate() {
         let least = ROUNDING * totals.largest[lane] * totals.n[lane];
-        size[lane] = if size[lane] > least { size[lane] } else { f64::NAN };
+        *size = if *size > least { *size } else { f64::NAN };
     }
     let (earned, held) = weigh(members, returns, &value_centre, &size);
     for (lane, (groups, weighted)) in
@@ -128,12 +128,11 @@ fn four_horizons(
 fn totals(members: Members<'_>, returns: &[Lanes]) -> Totals {
     let mut totals = Totals { n: [0.0; 4], returns: [0.0; 4], values: [0.0; 4], largest: [0.0; 4] };
     for (&asset, &x) in members.assets.iter().zip(members.values) {
-        let r = &returns[asset as usize];
-        for lane in 0..LANES {
-            let there = !r[lane].is_nan();
+        for (lane, &r) in returns[asset as usize].iter().enumerate() {
+            let there = !r.is_nan();
             let masked = if there { x } else { 0.0 };
             totals.n[lane] += if there { 1.0 } else { 0.0 };
-            totals.returns[lane] += if there { r[lane] } else { 0.0 };
+            totals.returns[lane] += if there { r } else { 0.0 };
             totals.values[lane] += masked;
             let size = masked.abs();
             let most = &mut totals.largest[lane];

@@ -40,15 +40,13 @@ pub(super) struct Column {
     pub(super) centred: Vec<f64>,
     /// 1 where there is a value, else 0.
     pub(super) there: Vec<f64>,
-    /// The same as bits.
-    pub(super) bits: Vec<u64>,
 }
 
 impl Column {
     /// Puts `values` at their places among `n`, less their mean.
     fn scatter(&mut self, n: usize, values: &[f64], places: &[u32]) {
         let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
-        let Column { centred, there, bits } = self;
+        let Column { centred, there } = self;
         for column in [&mut *centred, &mut *there] {
             column.clear();
             column.resize(n, 0.0);
@@ -57,25 +55,7 @@ impl Column {
             centred[place as usize] = x - mean;
             there[place as usize] = 1.0;
         }
-        pack(there, bits);
     }
-
-    /// How many places both have.
-    pub(super) fn pairs(&self, other: &Column) -> u32 {
-        self.bits.iter().zip(&other.bits).map(|(a, b)| (a & b).count_ones()).sum()
-    }
-}
-
-/// Marks of 0 and 1 as bits.
-pub(super) fn pack(there: &[f64], bits: &mut Vec<u64>) {
-    let (words, rest) = there.as_chunks::<64>();
-    let word = |marks: &[f64]| {
-        // The highest bit of the exponent that 1 has and 0 has not.
-        marks.iter().zip(0u32..).fold(0, |word, (x, bit)| word | (x.to_bits() >> 61 & 1) << bit)
-    };
-    bits.clear();
-    bits.extend(words.iter().map(|marks| word(marks)));
-    bits.push(word(rest));
 }
 
 /// The returns over one horizon.
@@ -147,7 +127,7 @@ impl DayReturns {
                 if let Some(returns) = self.horizons.get(word * HORIZONS + field) {
                     let shift = FIELD * field as u32 + 1;
                     let marks = live.iter_mut().zip(&returns.column.there);
-                    marks.for_each(|(live, there)| *live |= (there.to_bits() >> 61 & 1) << shift);
+                    marks.for_each(|(live, there)| *live |= u64::from(*there != 0.0) << shift);
                 }
             }
         }
@@ -252,7 +232,7 @@ impl Correlator {
         least: usize,
         into: &mut [f64],
     ) -> usize {
-        let Column { centred, there, .. } = &self.column;
+        let Column { centred, there } = &self.column;
         let of: [&Returns; M] = std::array::from_fn(|m| &returns.horizons[first + m]);
         let sums = vectorised(
             #[inline(always)]
@@ -262,10 +242,9 @@ impl Correlator {
                 sum_pairs(centred, there, y, q)
             },
         );
-        for ((coefficient, returns), [x, y, xx, yy, xy]) in
+        for ((coefficient, returns), [n, x, y, xx, yy, xy]) in
             into[first..].iter_mut().zip(of).zip(sums)
         {
-            let n = f64::from(self.column.pairs(&returns.column));
             let (xx, yy, xy) = (xx - x * x / n, yy - y * y / n, xy - x * y / n);
             let constant = |squares: f64, largest: f64| {
                 let least = ROUNDING * largest;

@@ -144,7 +144,7 @@ fn blocks_of_csv_are_those_of_the_panel_in_any_order_and_packing() {
     std::io::Write::write_all(&mut gzip, text(&rows[2 * third..]).as_bytes()).unwrap();
     std::fs::write(path("part-3.csv.gz"), gzip.finish().unwrap()).unwrap();
     for name in ["sorted.csv", "reversed.csv", "assets.csv", "part-*"] {
-        for (ranks, block) in [(1, 7), (2, 1), (3, 16), (4, 25)] {
+        for (ranks, block) in [(1, 9), (3, 16)] {
             let found = study(&path(name), config, ranks, Some(block)).0;
             assert!(found == expected, "{name}: blocks of {block} on {ranks} ranks");
         }

@@ -140,7 +140,8 @@ pub fn rows_around_of(
 }
 
 /// The `before` rows that precede the own ones, without those: rows before the first one are the
-/// last ones of `beyond`, and zeros where it has none. A rank without rows gets nothing. Collective.
+/// last ones of `beyond`, and zeros where it has none. A rank without rows gets nothing.
+/// Collective.
 pub fn rows_before_of<T: Element>(
     comm: &Communicator,
     sharding: &Sharding,

@@ -72,8 +72,8 @@ impl Past {
         }
     }
 
-    /// The `before` rows of `matrix` (own dates × width) that precede the own ones, from other ranks
-    /// and from earlier blocks; zeros before the first date. Collective.
+    /// The `before` rows of `matrix` (own dates × width) that precede the own ones, from other
+    /// ranks and from earlier blocks; zeros before the first date. Collective.
     pub fn rows_before(
         &mut self,
         comm: &Communicator,

@@ -8,15 +8,15 @@
 //! factors × (Pearson by lag | ranks by lag | horizons × groups | horizons × (portfolio, mean))
 //! ```
 //!
-//! Nothing is made of the size of the panel but that table and 4 bytes a cell of standings. Cost:
-//! about 25 ns a cell with 11 lags and 3 horizons, most of it sums over pairs.
+//! Nothing is made of the size of the factors but that table and 4 bytes a cell of standings. Cost:
+//! about 45 ns a cell with 11 lags and 3 horizons, half of it coefficients.
 
 use rayon::prelude::*;
 
 use super::config::{Config, Demean, Missing};
 use super::earnings::{self, Members, SideBySide};
 use super::ic::{Correlator, DayReturns};
-use super::panel::Panel;
+use super::panel::{Factor, Panel};
 use super::quantiles::{self, cut};
 use super::ranks::Order;
 use super::returns::Forward;
@@ -35,6 +35,12 @@ pub(super) struct Layout {
 }
 
 impl Layout {
+    /// That of so many factors.
+    pub(super) fn of(factors: usize, config: &Config) -> Layout {
+        let (lags, horizons) = (config.ic.decay_lags + 1, config.returns.horizons.len());
+        Layout { factors, lags, horizons, groups: config.quantiles.count }
+    }
+
     /// Numbers of a factor.
     pub(super) fn of_factor(&self) -> usize {
         2 * self.lags + self.horizons * (self.groups + 2)
@@ -44,14 +50,6 @@ impl Layout {
     pub(super) fn of_date(&self) -> usize {
         self.factors * self.of_factor()
     }
-}
-
-/// What the own dates show.
-pub(super) struct Sections {
-    /// Dates × [`Layout::of_date`].
-    pub(super) table: Vec<f64>,
-    /// Dates × factors × assets: where each asset stands.
-    pub(super) standings: Vec<u32>,
 }
 
 /// What a thread works with.
@@ -69,6 +67,7 @@ struct Room {
 /// What all dates share.
 struct Task<'t> {
     panel: &'t Panel,
+    factors: &'t [Factor],
     forward: &'t Forward,
     /// Returns over one date, of the own dates and as many more as lags.
     daily: &'t [f64],
@@ -78,23 +77,27 @@ struct Task<'t> {
     everything: Vec<u32>,
 }
 
-/// Visits the own dates of the processed factors of a panel.
+/// Visits the own dates of some processed factors of a panel. Returns dates × [`Layout::of_date`],
+/// and writes into `standings` where each asset stands: dates × factors × assets.
 pub(super) fn visit(
     panel: &Panel,
+    factors: &[Factor],
     forward: &Forward,
     daily: &[f64],
     config: &Config,
-    layout: Layout,
-) -> Sections {
+    standings: &mut Vec<u32>,
+) -> Vec<f64> {
     let (n, dates) = (panel.assets.len(), panel.own_dates().len());
+    let layout = Layout::of(factors.len(), config);
     let (width, cells) = (layout.of_date(), layout.factors * n);
     let mut table = vec![f64::NAN; dates * width];
-    let mut standings = vec![0; dates * cells];
+    standings.clear();
+    standings.resize(dates * cells, 0);
     let everything = (0..n as u32).collect();
-    let task = Task { panel, forward, daily, config, layout, everything };
+    let task = Task { panel, factors, forward, daily, config, layout, everything };
     if cells > 0 {
-        let parts =
-            table.par_chunks_mut(DATES * width).zip(standings.par_chunks_mut(DATES * cells));
+        let parts = table.par_chunks_mut(DATES * width);
+        let parts = parts.zip(standings.par_chunks_mut(DATES * cells));
         parts.enumerate().for_each_init(Room::default, |room, (part, (table, standings))| {
             let rows = table.chunks_exact_mut(width).zip(standings.chunks_exact_mut(cells));
             for (i, (row, standings)) in rows.enumerate() {
@@ -102,7 +105,7 @@ pub(super) fn visit(
             }
         });
     }
-    Sections { table, standings }
+    table
 }
 
 impl Task<'_> {
@@ -128,7 +131,7 @@ impl Task<'_> {
         room.side.prepare(&returns);
         let rows = row.chunks_exact_mut(self.layout.of_factor());
         for ((factor, row), standings) in
-            self.panel.factors.iter().zip(rows).zip(standings.chunks_exact_mut(n))
+            self.factors.iter().zip(rows).zip(standings.chunks_exact_mut(n))
         {
             let values = &factor.values[date * n..(date + 1) * n];
             let (decay, earned) = row.split_at_mut(2 * lags);

@@ -259,8 +259,9 @@ mod tests {
         for n in 0..40u32 {
             let row = |seed: u32| -> Vec<u32> {
                 let rank = |a: u32| (a * 7 + seed) * 104_729 % 2_097_000 + 2;
-                let one =
-                    |a: u32| if (a + seed) % 5 == 0 { 0 } else { standing(rank(a).into(), 3) };
+                let one = |a: u32| {
+                    if (a + seed).is_multiple_of(5) { 0 } else { standing(rank(a).into(), 3) }
+                };
                 (0..n).map(one).collect()
             };
             let (x, y) = (row(1), row(3));

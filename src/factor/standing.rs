@@ -1,8 +1,9 @@
 //! Where an asset stands in a cross-section: its doubled average rank and its group, in 32 bits.
 //!
 //! Doubled ranks are whole numbers from 2 to 2 n, so that those of `MOST_ASSETS` assets take 21
-//! bits; 11 are left for groups, counted from 1, of which a configuration may ask for 1,000. An asset without a value is 0. Keeping 4 bytes a
-//! cell instead of two floats is what lets all factors of a date be judged in one visit.
+//! bits; 11 are left for groups, counted from 1, of which a configuration may ask for 1,000. An
+//! asset without a value is 0. Keeping 4 bytes a cell instead of two floats is what lets several
+//! factors of a date be judged in one visit.
 
 use super::ic::MOST_ASSETS;
 

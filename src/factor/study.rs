@@ -299,8 +299,8 @@ struct Room {
     complete: Vec<bool>,
 }
 
-/// Processes and correlates the own dates of the factors that are `kept`, where the processed values
-/// then stand; of those of the panel if there are none, which are left alone.
+/// Processes and correlates the own dates of the factors that are `kept`, where the processed
+/// values then stand; of those of the panel if there are none, which are left alone.
 fn correlate(
     panel: &Panel,
     options: &StudyOptions,

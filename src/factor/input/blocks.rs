@@ -2,17 +2,17 @@
 //!
 //! A first pass reads the keys (dates, assets, industries) of all parts of the files, one part a
 //! thread at a time, and keeps what is distinct: all dates and assets, the last industry of each
-//! asset, which decides their order, and the first and last date of each part. A part is a row group
-//! of Parquet, some 2 MB of lines of a plain CSV file, or a packed CSV file. Then a block looks at
-//! the parts that touch its dates:
+//! asset, which decides their order, and the first and last date of each part. A part is a row
+//! group of Parquet, some 2 MB of lines of a plain CSV file, or a packed CSV file. Then a block
+//! looks at the parts that touch its dates:
 //!
 //! * of Parquet it decodes the rows from the first to the last one of its dates, shared among the
 //!   ranks; pages before them are skipped. Dates come from the rows, not from the statistics of the
 //!   file, which may be missing.
 //! * of CSV, ranks share the parts, and parse the numbers of the rows of its dates.
 //!
-//! So of a table that is sorted by date every number is read once; of an unsorted one, nearly all of
-//! it is looked at for every block, as is a packed file for every block that it touches.
+//! So of a table that is sorted by date every number is read once; of an unsorted one, nearly all
+//! of it is looked at for every block, as is a packed file for every block that it touches.
 //!
 //! Memory: the block, and for each thread the bytes of one column chunk, packed, or 2 MB of text.
 

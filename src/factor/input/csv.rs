@@ -3,9 +3,9 @@
 //! cannot be entered in the middle. A rank parses its text in blocks of whole lines, on all of its
 //! threads (`fields`).
 //!
-//! For blocks of dates, a first pass ([`survey`]) reads the keys alone and tells which dates stand in
-//! which piece of a file, of some 2 MB of whole lines; then a block parses the pieces that hold its
-//! dates, and keeps the rows of those dates.
+//! For blocks of dates, a first pass (`survey`) reads the keys alone and tells which dates stand
+//! in which piece of a file, of some 2 MB of whole lines; then a block parses the pieces that hold
+//! its dates, and keeps the rows of those dates.
 //!
 //! Fields may be quoted (RFC 4180), but a line end inside quotes is not supported: cuts and blocks
 //! could not tell it from the end of a row. The first line of each file names its columns. Missing

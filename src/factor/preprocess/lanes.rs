@@ -71,22 +71,22 @@ pub(crate) fn sum3(w: &[f64], x: &[f64], y: &[f64]) -> f64 {
 }
 
 /// Over pairs of values that are both there, for each of several columns `y` with the marks `q`:
-/// Σ x, Σ y, Σ x², Σ y², Σ x y. A value that is not there is 0 in `x` or `y`, and its mark `p` or
-/// `q` is 0; other marks are 1. Several columns at once read `x` and `p` once, and add up side by
-/// side.
+/// their number, Σ x, Σ y, Σ x², Σ y², Σ x y. A value that is not there is 0 in `x` or `y`, and its
+/// mark `p` or `q` is 0; other marks are 1. Several columns at once read `x` and `p` once, and add
+/// up side by side.
 #[inline(always)]
 pub(crate) fn sum_pairs<const M: usize>(
     x: &[f64],
     p: &[f64],
     y: [&[f64]; M],
     q: [&[f64]; M],
-) -> [[f64; 5]; M] {
+) -> [[f64; 6]; M] {
     let n = x.len();
     let whole = n - n % LANES;
     let ((x, x_rest), (p, p_rest)) = (x.as_chunks::<LANES>(), p[..n].as_chunks::<LANES>());
     let y_chunks = y.map(|y| &y[..n].as_chunks::<LANES>().0[..x.len()]);
     let q_chunks = q.map(|q| &q[..n].as_chunks::<LANES>().0[..x.len()]);
-    let mut lanes = [[[0.0; LANES]; 5]; M];
+    let mut lanes = [[[0.0; LANES]; 6]; M];
     for (i, (x, p)) in x.iter().zip(p).enumerate() {
         for m in 0..M {
             add_pairs(&mut lanes[m], x, p, &y_chunks[m][i], &q_chunks[m][i]);
@@ -95,11 +95,12 @@ pub(crate) fn sum_pairs<const M: usize>(
     for (i, (&x, &p)) in x_rest.iter().zip(p_rest).enumerate() {
         for m in 0..M {
             let (y, q, lanes) = (y[m][whole + i], q[m][whole + i], &mut lanes[m]);
-            lanes[0][i] += x * q;
-            lanes[1][i] += y * p;
-            lanes[2][i] += x * x * q;
-            lanes[3][i] += y * y * p;
-            lanes[4][i] += x * y;
+            lanes[0][i] += p * q;
+            lanes[1][i] += x * q;
+            lanes[2][i] += y * p;
+            lanes[3][i] += x * x * q;
+            lanes[4][i] += y * y * p;
+            lanes[5][i] += x * y;
         }
     }
     lanes.map(|sums| sums.map(total))
@@ -108,7 +109,7 @@ pub(crate) fn sum_pairs<const M: usize>(
 /// One vector of pairs.
 #[inline(always)]
 fn add_pairs(
-    lanes: &mut [[f64; LANES]; 5],
+    lanes: &mut [[f64; LANES]; 6],
     x: &[f64; LANES],
     p: &[f64; LANES],
     y: &[f64; LANES],
@@ -116,19 +117,22 @@ fn add_pairs(
 ) {
     // A loop for each sum: each is one vector.
     for i in 0..LANES {
-        lanes[0][i] += x[i] * q[i];
+        lanes[0][i] += p[i] * q[i];
     }
     for i in 0..LANES {
-        lanes[1][i] += y[i] * p[i];
+        lanes[1][i] += x[i] * q[i];
     }
     for i in 0..LANES {
-        lanes[2][i] += x[i] * x[i] * q[i];
+        lanes[2][i] += y[i] * p[i];
     }
     for i in 0..LANES {
-        lanes[3][i] += y[i] * y[i] * p[i];
+        lanes[3][i] += x[i] * x[i] * q[i];
     }
     for i in 0..LANES {
-        lanes[4][i] += x[i] * y[i];
+        lanes[4][i] += y[i] * y[i] * p[i];
+    }
+    for i in 0..LANES {
+        lanes[5][i] += x[i] * y[i];
     }
 }
 
