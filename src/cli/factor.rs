@@ -42,8 +42,8 @@ pub(super) struct Factor {
     /// Folder for tables and the tear sheet
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Study the panel by blocks of so many dates, for panels larger than memory. Long Parquet is
-    /// then read block by block, best sorted by date; CSV and matrices are still read whole
+    /// Study the panel by blocks of so many dates, for panels larger than memory. Long tables are
+    /// then read block by block, best sorted by date; matrices are still read whole
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     block_dates: Option<u32>,
     /// Blocks of as many dates as fit into so much memory of each rank, such as 512M

@@ -7,6 +7,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::ic::Column;
 use super::panel::{Factor, Panel};
 use super::past::Past;
 use super::preprocess::sum_pairs;
@@ -43,14 +44,16 @@ pub fn run(
     let (k, n) = (factors.len(), panel.assets.len());
     let pairs: Vec<(usize, usize)> = (0..k).flat_map(|a| (0..a).map(move |b| (a, b))).collect();
     let dates = panel.own_dates().len();
-    let by_date: Vec<Vec<f64>> =
-        (0..dates).into_par_iter().map(|date| of_date(factors, &pairs, date, n)).collect();
+    let mut by_date = vec![f64::NAN; dates * pairs.len()];
+    let rows = by_date.par_chunks_mut(pairs.len().max(1)).enumerate();
+    rows.for_each_init(Vec::new, |columns, (date, row)| of_date(factors, columns, date, n, row));
     let mut limbs: Vec<i64> = Vec::with_capacity(pairs.len() * (LIMBS + 1));
     for pair in 0..pairs.len() {
         let mut sum = ExactSum::new();
         let mut known = 0;
-        for row in by_date.iter().filter(|row| !row[pair].is_nan()) {
-            sum.add(row[pair]);
+        let of_pair = by_date.iter().skip(pair).step_by(pairs.len());
+        for &coefficient in of_pair.filter(|x| !x.is_nan()) {
+            sum.add(coefficient);
             known += 1;
         }
         limbs.extend(sum.limbs());
@@ -73,34 +76,65 @@ pub fn run(
     Ok(result)
 }
 
-/// The correlation of each pair on one date.
-fn of_date(factors: &[Factor], pairs: &[(usize, usize)], date: usize, n: usize) -> Vec<f64> {
-    let columns: Vec<(Vec<f64>, Vec<f64>)> = factors
-        .iter()
-        .map(|f| {
-            let row = &f.values[date * n..(date + 1) * n];
-            let known = row.iter().filter(|x| !x.is_nan());
-            let (sum, count) = known.fold((0.0, 0u32), |(sum, count), x| (sum + x, count + 1));
-            let mean = sum / f64::from(count.max(1));
-            let there = |x: &f64| f64::from(u8::from(!x.is_nan()));
-            let value = |x: &f64| if x.is_nan() { 0.0 } else { x - mean };
-            (row.iter().map(value).collect(), row.iter().map(there).collect())
-        })
-        .collect();
-    pairs
-        .iter()
-        .map(|&(a, b)| {
-            let ((x, p), (y, q)) = (&columns[a], &columns[b]);
-            let [n, x, y, xx, yy, xy] = vectorised(
-                #[inline(always)]
-                || sum_pairs(x, p, y, q),
-            );
-            let (vx, vy) = (xx - x * x / n, yy - y * y / n);
-            let constant = |left: f64, all: f64| left.is_nan() || left <= 1e-20 * all;
-            let none = n < 3.0 || constant(vx, xx) || constant(vy, yy);
-            if none { f64::NAN } else { (xy - x * y / n) / (vx * vy).sqrt() }
-        })
-        .collect()
+/// The correlation of each pair on one date, by the first and then the second factor.
+fn of_date(factors: &[Factor], columns: &mut Vec<Column>, date: usize, n: usize, into: &mut [f64]) {
+    columns.resize_with(factors.len(), Column::default);
+    for (factor, column) in factors.iter().zip(columns.iter_mut()) {
+        centre(&factor.values[date * n..(date + 1) * n], column);
+    }
+    let mut rest = into;
+    for (a, column) in columns.iter().enumerate() {
+        let (row, after) = rest.split_at_mut(a);
+        rest = after;
+        let mut b = 0;
+        while b < a {
+            b += match a - b {
+                1 => together::<1>(column, &columns[b..], &mut row[b..]),
+                2 => together::<2>(column, &columns[b..], &mut row[b..]),
+                _ => together::<3>(column, &columns[b..], &mut row[b..]),
+            };
+        }
+    }
+}
+
+/// The correlations of a column with some others; returns how many.
+fn together<const M: usize>(column: &Column, others: &[Column], into: &mut [f64]) -> usize {
+    let of: [&Column; M] = std::array::from_fn(|m| &others[m]);
+    let sums = vectorised(
+        #[inline(always)]
+        || {
+            let (y, q) = (of.map(|other| &other.centred[..]), of.map(|other| &other.there[..]));
+            sum_pairs(&column.centred, &column.there, y, q)
+        },
+    );
+    for (coefficient, [n, x, y, xx, yy, xy]) in into.iter_mut().zip(sums) {
+        let (vx, vy) = (xx - x * x / n, yy - y * y / n);
+        let constant = |left: f64, all: f64| left.is_nan() || left <= 1e-20 * all;
+        let none = n < 3.0 || constant(vx, xx) || constant(vy, yy);
+        *coefficient = if none { f64::NAN } else { (xy - x * y / n) / (vx * vy).sqrt() };
+    }
+    M
+}
+
+/// The values of a row less their mean.
+fn centre(row: &[f64], into: &mut Column) {
+    let (mut sum, mut count) = (0.0, 0u32);
+    for x in row.iter().filter(|x| !x.is_nan()) {
+        (sum, count) = (sum + x, count + 1);
+    }
+    let mean = sum / f64::from(count.max(1));
+    let Column { centred, there } = into;
+    centred.resize(row.len(), 0.0);
+    there.resize(row.len(), 0.0);
+    vectorised(
+        #[inline(always)]
+        || {
+            for ((&x, centred), there) in row.iter().zip(&mut centred[..]).zip(&mut there[..]) {
+                *centred = if x.is_nan() { 0.0 } else { x - mean };
+                *there = if x.is_nan() { 0.0 } else { 1.0 };
+            }
+        },
+    );
 }
 
 #[cfg(test)]

@@ -6,9 +6,11 @@
 //! 8 · N · (2 K + C + 2 H + 8) / P
 //! ```
 //!
-//! bytes of a rank: raw and processed factors, returns, prices and what goes with them. Beside it
-//! stand rows that do not depend on the block: those that windows reach back on, up to five times
-//! (prices, returns, volumes, with the copy that all ranks keep), and prices ahead, three times.
+//! bytes of a rank: factors, twice, since loading takes half as much again beside them and judging
+//! them 4 bytes a cell of eight (they are processed in place); returns, prices and what goes with
+//! them. Beside it stand rows that do not depend on the block: those that windows reach back on, up
+//! to five times (prices, returns, volumes, with the copy that all ranks keep), and prices ahead,
+//! three times.
 
 use std::ops::Range;
 

@@ -4,21 +4,14 @@
 //! p(t + delay + lag + 1) / p(t + delay + lag) - 1, for lags from 0: neighbouring lags share no
 //! returns, unlike neighbouring horizons. Assets count that have the value and the return.
 //!
-//! The owner of a date computes its coefficients, with the returns that follow its dates from the
-//! ranks that own them, once for all factors; tables are all-gathered, and every rank averages them
-//! in the order of dates. Cost: as the coefficients of a study, for each lag.
+//! The owner of a date computes its coefficients (`sections`), with the returns that follow its
+//! dates from the ranks that own them, once for all factors; every rank averages the gathered
+//! tables in the order of dates. Cost: as the coefficients of a study, for each lag, but returns
+//! are sorted once, not once a lag: those of lag l on one date are those of lag l - 1 on the next.
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::config;
-use super::ic::{Correlator, DayReturns};
-use super::panel::{Factor, Panel};
-use super::past::Past;
-use super::returns;
 use super::statistics::{Summary, summary};
-use crate::communicator::Communicator;
-use crate::error::Result;
 
 /// The coefficients of one factor and one lag.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,70 +24,20 @@ pub struct Lag {
     pub rank_ic: Summary,
 }
 
-/// What a thread works with.
-#[derive(Default)]
-struct Room {
-    returns: DayReturns,
-    correlator: Correlator,
-    values: Vec<f64>,
-    assets: Vec<u32>,
-}
-
-/// For each of the processed factors the lags from 0 to `ic.decay_lags`. Collective.
-pub fn run(
-    comm: &Communicator,
-    past: &mut Past,
-    panel: &Panel,
-    factors: &[Factor],
-    of: &config::Returns,
-    ic: &config::Ic,
-) -> Result<Vec<Vec<Lag>>> {
-    let (n, dates, lags) = (panel.assets.len(), panel.own_dates().len(), ic.decay_lags + 1);
-    let daily = returns::daily(comm, panel, of, ic.decay_lags)?;
-    let everything: Vec<u32> = (0..n as u32).collect();
-    let width = factors.len() * lags;
-    let mut own = (vec![f64::NAN; dates * width], vec![f64::NAN; dates * width]);
-    let tables = own.0.par_chunks_mut(width).zip(own.1.par_chunks_mut(width));
-    tables.enumerate().for_each_init(Room::default, |room, (date, (pearson, ranks))| {
-        let Room { returns, correlator, values, assets } = room;
-        let rows: Vec<&[f64]> =
-            (date..date + lags).map(|t| daily.get(t * n..(t + 1) * n).unwrap_or(&[])).collect();
-        returns.prepare(&everything, &rows);
-        for (k, factor) in factors.iter().enumerate() {
-            values.clear();
-            assets.clear();
-            for (asset, &x) in factor.values[date * n..(date + 1) * n].iter().enumerate() {
-                if x.is_finite() {
-                    // Without -0, which would sort before 0.
-                    values.push(x + 0.0);
-                    assets.push(asset as u32);
-                }
-            }
-            let at = k * lags..(k + 1) * lags;
-            let least = ic.minimum_pairs;
-            correlator.ranks(values, assets, returns, least, &mut ranks[at.clone()]);
-            correlator.pearson(values, assets, returns, least, &mut pearson[at]);
-        }
-    });
-    let pearson = past.gather(comm, &own.0)?;
-    let ranks = past.gather(comm, &own.1)?;
-    let series = |table: &[f64], column: usize| -> Vec<f64> {
-        table.iter().skip(column).step_by(width).copied().collect()
-    };
-    let lag = |column: usize| Lag {
-        lag: column % lags,
-        ic: summary(&series(&pearson, column), ic.ddof, 0),
-        rank_ic: summary(&series(&ranks, column), ic.ddof, 0),
-    };
-    let all: Vec<Lag> = (0..width).into_par_iter().map(lag).collect();
-    Ok(all.chunks(lags).map(<[Lag]>::to_vec).collect())
+/// A lag, from its coefficients by date.
+pub(super) fn summarise(lag: usize, pearson: &[f64], ranks: &[f64], ddof: u32) -> Lag {
+    Lag { lag, ic: summary(pearson, ddof, 0), rank_ic: summary(ranks, ddof, 0) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::factor::config::{self, Config};
+    use crate::factor::evaluation;
     use crate::factor::fixtures::{Small, close_to};
+    use crate::factor::past::Past;
     use crate::factor::preprocess::Preprocess;
+    use crate::factor::returns;
     use crate::factor::study::{self, StudyOptions};
     use crate::launch;
     use crate::sharding::Sharding;
@@ -102,10 +45,13 @@ mod tests {
     fn run_on(ranks: usize, of: &config::Returns, lags: usize) -> Vec<Vec<Vec<Lag>>> {
         let small = Small::load();
         let sharding = Sharding::even(small.dates, ranks);
-        let ic = config::Ic { decay_lags: lags, ..config::Ic::default() };
+        let mut config = Config { returns: of.clone(), ..Config::default() };
+        config.ic.decay_lags = lags;
         launch::threads(ranks, |comm| {
             let panel = small.panel(&sharding, comm.rank());
-            run(comm, &mut Past::default(), &panel, &panel.factors, of, &ic)
+            let forward = returns::forward(comm, &panel, of)?;
+            let found = evaluation::run(comm, &mut Past::default(), &panel, &forward, &config)?;
+            Ok(found.into_iter().map(|one| one.decay).collect())
         })
         .unwrap()
     }

@@ -13,7 +13,7 @@
 
 use super::panel::Panel;
 use crate::communicator::Communicator;
-use crate::element::Op;
+use crate::element::{Element, Op};
 use crate::error::Result;
 
 /// Beyond the ends of a block. The default is that of a whole panel: nothing.
@@ -52,8 +52,8 @@ impl Edges {
         ends.chunks_exact(n.max(1)).for_each(|end| fill(&mut last_price, end));
         Ok(Edges {
             first: edges.first + panel.dates.len(),
-            price_before: last_rows(comm, panel, &edges.price_before, &panel.price, reach)?,
-            volume_before: last_rows(comm, panel, &edges.volume_before, &panel.volume, reach)?,
+            price_before: last_rows(comm, panel, n, &edges.price_before, &panel.price, reach)?,
+            volume_before: last_rows(comm, panel, n, &edges.volume_before, &panel.volume, reach)?,
             price_after: Vec::new(),
             prices,
             last_price,
@@ -78,20 +78,20 @@ pub(super) fn last_known(matrix: &[f64], n: usize) -> Vec<f64> {
     last
 }
 
-/// The last `reach` rows of those before a panel and its own. Collective.
-pub(super) fn last_rows(
+/// The last `reach` rows, of `width`, of those before a panel and its own. Collective.
+pub(super) fn last_rows<T: Element>(
     comm: &Communicator,
     panel: &Panel,
-    before: &[f64],
-    matrix: &[f64],
+    width: usize,
+    before: &[T],
+    matrix: &[T],
     reach: usize,
-) -> Result<Vec<f64>> {
-    let n = panel.assets.len();
+) -> Result<Vec<T>> {
     // How many rows of the own part are among the last ones of the panel.
     let later = panel.dates.len() - panel.own_dates().end;
-    let own = reach.saturating_sub(later) * n;
+    let own = reach.saturating_sub(later) * width;
     let rows = comm.all_gather_vec(&matrix[matrix.len().saturating_sub(own)..])?.0;
-    let old = (reach * n).saturating_sub(rows.len()).min(before.len());
+    let old = (reach * width).saturating_sub(rows.len()).min(before.len());
     Ok([&before[before.len() - old..], &rows].concat())
 }
 

@@ -2,23 +2,29 @@
 //! portfolios, stability, decay, and the regressions of Fama and MacBeth.
 //!
 //! If an asset counts only with the returns of all horizons, as in alphalens, it is left out before
-//! groups are cut. What has no group has no weight and no rank either.
+//! groups are cut. What has no group has no weight and no rank either. `sections` computes the rows
+//! of a rank's own dates in one visit; gathered, they are summarised here, factor by factor.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::config::{Config, Missing};
+use super::config::Config;
 use super::cumulative::{cumulate, maximum_drawdown};
 use super::decay::{self, Lag};
 use super::fama_macbeth::{self, FamaMacbeth};
-use super::panel::{Factor, Panel};
+use super::panel::Panel;
 use super::past::Past;
 use super::quantiles::{self, Quantiles};
-use super::returns::Forward;
+use super::returns::{self, Forward};
+use super::sections::{self, Layout};
 use super::stability::{self, Stability};
 use super::weighted::{self, Weighted};
 use crate::communicator::Communicator;
 use crate::error::Result;
+
+/// Factors that are evaluated together: they share the sorted returns of a date, and their
+/// standings take 4 bytes a cell.
+const TOGETHER: usize = 8;
 
 /// What is known of one factor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,7 +39,7 @@ pub struct Evaluation {
     pub decay: Vec<Lag>,
 }
 
-/// Evaluates the processed factors of a panel one by one, if groups are asked for. Collective.
+/// Evaluates the processed factors of a panel, if groups are asked for. Collective.
 pub fn run(
     comm: &Communicator,
     past: &mut Past,
@@ -44,43 +50,56 @@ pub fn run(
     if !config.quantiles.enabled {
         return Ok(Vec::new());
     }
-    let decays = decay::run(comm, past, panel, &panel.factors, &config.returns, &config.ic)?;
-    let with_decay = panel.factors.iter().zip(decays);
-    with_decay
-        .map(|(factor, decay)| evaluate(comm, past, panel, factor, forward, config, decay))
-        .collect()
-}
-
-fn evaluate(
-    comm: &Communicator,
-    past: &mut Past,
-    panel: &Panel,
-    factor: &Factor,
-    forward: &Forward,
-    config: &Config,
-    decay: Vec<Lag>,
-) -> Result<Evaluation> {
-    let mut values = factor.values.clone();
-    if config.returns.missing == Missing::AllHorizons {
-        leave_out(&mut values, forward.values.first().map_or(&[], |returns| &returns[..]));
+    let daily = returns::daily(comm, panel, &config.returns, config.ic.decay_lags)?;
+    let horizons = &forward.horizons;
+    let (mut found, mut standings) = (Vec::new(), Vec::new());
+    for factors in panel.factors.chunks(TOGETHER) {
+        let own = sections::visit(panel, factors, forward, &daily, config, &mut standings);
+        let layout = Layout::of(factors.len(), config);
+        let size = (layout.factors, layout.groups);
+        let stability = stability::run(comm, past, panel, &standings, size, horizons)?;
+        let table = past.gather(comm, &own)?;
+        let whole = |(k, stability)| evaluate(&table, layout, k, stability, horizons, config);
+        let evaluations = stability.into_par_iter().enumerate().map(whole);
+        found.extend(evaluations.collect::<Vec<Evaluation>>());
     }
-    let options = &config.quantiles;
-    let groups = quantiles::cut(panel.assets.len(), &values, options);
-    leave_out(&mut values, &groups);
-    let periods = &forward.horizons;
-    let (demean, days) = (options.demean, config.portfolio.days_per_year);
-    Ok(Evaluation {
-        quantiles: quantiles::run(comm, past, panel, &groups, forward, options)?,
-        stability: stability::run(comm, past, panel, &values, &groups, options.count, periods)?,
-        weighted: weighted::run(comm, past, panel, &values, forward, demean, days)?,
-        decay,
-    })
+    Ok(found)
 }
 
-/// Values become missing where `without` is.
-fn leave_out(values: &mut [f64], without: &[f64]) {
-    let pairs = values.iter_mut().zip(without);
-    pairs.filter(|pair| pair.1.is_nan()).for_each(|(x, _)| *x = f64::NAN);
+/// What the rows of all dates say of factor `k`.
+fn evaluate(
+    table: &[f64],
+    layout: Layout,
+    k: usize,
+    stability: Vec<Stability>,
+    horizons: &[usize],
+    config: &Config,
+) -> Evaluation {
+    let start = k * layout.of_factor();
+    let part = |from: usize, width: usize| {
+        let from = start + from;
+        table.chunks_exact(layout.of_date()).flat_map(move |row| &row[from..from + width]).copied()
+    };
+    let (lags, count) = (layout.lags, layout.groups);
+    let lag = |lag: usize| {
+        let [pearson, ranks] = [lag, lags + lag].map(|from| part(from, 1).collect::<Vec<f64>>());
+        decay::summarise(lag, &pearson, &ranks, config.ic.ddof)
+    };
+    let groups = |h: usize| part(2 * lags + h * count, count).collect();
+    let weighted = |(h, &horizon): (usize, &usize)| {
+        let rows: Vec<f64> = part(2 * lags + layout.horizons * count + 2 * h, 2).collect();
+        weighted::summarise(rows.as_chunks().0, horizon, config.portfolio.days_per_year)
+    };
+    Evaluation {
+        quantiles: quantiles::summarise(
+            (0..horizons.len()).map(groups).collect(),
+            horizons,
+            &config.quantiles,
+        ),
+        stability,
+        weighted: horizons.iter().enumerate().map(weighted).collect(),
+        decay: (0..lags).map(lag).collect(),
+    }
 }
 
 /// The regressions that a configuration asks for, on the factors of these numbers. Collective.

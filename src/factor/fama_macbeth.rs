@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::config;
 use super::panel::Panel;
 use super::past::Past;
-use super::preprocess::{sum_with, sum2};
+use super::preprocess::{dots, range, sum_with};
 use super::returns::Forward;
 use super::statistics::{Summary, summary};
 use crate::communicator::Communicator;
@@ -82,21 +82,28 @@ pub fn run(
     let (n, dates) = (panel.assets.len(), panel.own_dates().len());
     let least = options.minimum_assets.max(chosen.len() + 2);
     let width = chosen.len() + 3;
-    let mut found = Vec::new();
-    for (returns, &horizon) in forward.values.iter().zip(&forward.horizons) {
-        let mut own = vec![f64::NAN; dates * width];
-        own.par_chunks_mut(width).enumerate().for_each_init(Room::default, |room, (date, into)| {
-            let cells = date * n..(date + 1) * n;
-            let columns: Vec<&[f64]> =
-                chosen.iter().map(|&k| &panel.factors[k].values[cells.clone()]).collect();
+    let horizons = forward.horizons.len();
+    // By date: horizons × width.
+    let mut own = vec![f64::NAN; dates * horizons * width];
+    let rows = own.par_chunks_mut((horizons * width).max(1)).enumerate();
+    rows.for_each_init(Room::default, |room, (date, into)| {
+        let cells = date * n..(date + 1) * n;
+        let columns: Vec<&[f64]> =
+            chosen.iter().map(|&k| &panel.factors[k].values[cells.clone()]).collect();
+        room.begin(n, &columns);
+        for (returns, into) in forward.values.iter().zip(into.chunks_exact_mut(width)) {
             room.regress(&returns[cells.clone()], &columns, least, into);
-        });
-        let rows = past.gather(comm, &own)?;
+        }
+    });
+    let rows = past.gather(comm, &own)?;
+    let lags = |horizon: usize| options.newey_west_lags.unwrap_or(0).max(horizon.saturating_sub(1));
+    let of_horizon = |(h, &horizon): (usize, &usize)| {
         let names = chosen.iter().map(|&k| panel.factors[k].name.as_str());
-        let lags = options.newey_west_lags.unwrap_or(0).max(horizon.saturating_sub(1));
-        found.push(over_dates(&rows, names, horizon, lags, least));
-    }
-    Ok(found)
+        let rows: Vec<f64> =
+            rows.chunks_exact(width).skip(h).step_by(horizons).flatten().copied().collect();
+        over_dates(&rows, names, horizon, lags(horizon), least)
+    };
+    Ok(forward.horizons.iter().enumerate().map(of_horizon).collect())
 }
 
 /// The means of rows that hold the number of assets, R², the constant and the slopes of a date.
@@ -136,10 +143,16 @@ fn over_dates<'a>(
     }
 }
 
-/// The regression of one date. Its room is used again for the next.
+/// The regressions of one date. Its room is used again for the next.
 #[derive(Debug, Default)]
 struct Room {
+    /// The assets that have every factor.
+    known: Vec<u32>,
+    /// Those of them that have the return, and those of the horizon before.
     complete: Vec<u32>,
+    before: Vec<u32>,
+    /// Whether the factors of the horizon before could be solved for; `None` if there was none.
+    solvable: Option<bool>,
     /// Returns and factors of the complete assets, centred, one column after the other.
     y: Vec<f64>,
     x: Vec<f64>,
@@ -151,64 +164,109 @@ struct Room {
 }
 
 impl Room {
+    /// Begins a date: finds the assets that have all factors.
+    fn begin(&mut self, assets: usize, columns: &[&[f64]]) {
+        let known = &mut self.known;
+        known.clear();
+        known.extend(0..assets as u32);
+        for column in columns {
+            known.retain(|&a| column[a as usize].is_finite());
+        }
+        self.solvable = None;
+    }
+
     /// Writes the number of complete assets, R², the constant and the slopes.
     fn regress(&mut self, returns: &[f64], columns: &[&[f64]], least: usize, into: &mut [f64]) {
+        std::mem::swap(&mut self.complete, &mut self.before);
         self.complete.clear();
-        self.complete.extend((0..returns.len() as u32).filter(|&a| {
-            returns[a as usize].is_finite() && columns.iter().all(|x| x[a as usize].is_finite())
-        }));
+        self.complete.extend(self.known.iter().filter(|&&a| returns[a as usize].is_finite()));
         let n = self.complete.len();
         into[0] = n as f64;
-        if n < least || !self.centre(returns, columns) || !self.factorise() {
+        if n < least {
+            self.solvable = None;
             return;
         }
-        let k = columns.len();
+        // Horizons often have the same assets: then their factors are ready.
+        let ready = self.solvable.filter(|_| self.complete == self.before);
+        let solvable = match ready {
+            Some(solvable) => solvable,
+            None => self.centre(columns) && self.factorise(),
+        };
+        self.solvable = Some(solvable);
+        if solvable {
+            self.solve_for(returns, into);
+        }
+    }
+
+    /// The slopes of the returns on the factors that are ready.
+    fn solve_for(&mut self, returns: &[f64], into: &mut [f64]) {
+        let (n, k) = (self.complete.len(), self.scales.len());
+        self.y.clear();
+        self.y.extend(self.complete.iter().map(|&a| returns[a as usize]));
+        let mean = take_mean(&mut self.y);
         let whole = dot(&self.y, &self.y);
         self.slopes.clear();
         self.slopes.resize(k, 0.0);
         // The second turn adds what the residuals of the first one still hold.
         for _ in 0..2 {
-            let (x, y, step) = (&self.x, &self.y, &mut self.step);
+            let (x, y, step) = (&self.x, &mut self.y[..], &mut self.step);
             step.clear();
-            step.extend(x.chunks_exact(n).map(|column| dot(column, y)));
+            step.resize(k, 0.0);
+            products(y, x, step);
             solve(&self.products, step);
             for (j, column) in x.chunks_exact(n).enumerate() {
                 let slope = step[j];
                 self.slopes[j] += slope;
-                self.y.iter_mut().zip(column).for_each(|(y, x)| *y -= slope * x);
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (y, x) in y.iter_mut().zip(column) {
+                            *y -= slope * x;
+                        }
+                    },
+                );
             }
         }
         let left = dot(&self.y, &self.y);
         into[1] = if whole > 0.0 { 1.0 - left / whole } else { f64::NAN };
-        into[2] = self.means[0];
+        into[2] = mean;
         for j in 0..k {
             let slope = self.slopes[j] / self.scales[j];
-            into[2] -= slope * self.means[j + 1];
+            into[2] -= slope * self.means[j];
             into[j + 3] = slope;
         }
     }
 
-    /// Takes the complete assets, less their means; factors get length 1. False if one is constant.
-    fn centre(&mut self, returns: &[f64], columns: &[&[f64]]) -> bool {
-        let Room { complete, y, x, means, scales, .. } = self;
+    /// Takes the factors of the complete assets, less their means and with length 1. False if one
+    /// is constant.
+    fn centre(&mut self, columns: &[&[f64]]) -> bool {
+        let Room { complete, x, means, scales, .. } = self;
         let n = complete.len();
         means.clear();
         scales.clear();
         x.clear();
-        y.clear();
-        y.extend(complete.iter().map(|&a| returns[a as usize]));
-        means.push(take_mean(y));
         for column in columns {
             let start = x.len();
             x.extend(complete.iter().map(|&a| column[a as usize]));
             let values = &mut x[start..];
-            let largest = values.iter().fold(0.0f64, |most, v| most.max(v.abs()));
+            let (low, high) = vectorised(
+                #[inline(always)]
+                || range(values),
+            );
+            let largest = high.abs().max(low.abs());
             means.push(take_mean(values));
             let length = dot(values, values).sqrt();
             if length.is_nan() || length <= ROUNDING * largest * (n as f64).sqrt() {
                 return false;
             }
-            values.iter_mut().for_each(|v| *v /= length);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for x in &mut *values {
+                        *x /= length;
+                    }
+                },
+            );
             scales.push(length);
         }
         true
@@ -217,15 +275,16 @@ impl Room {
     /// The lower Cholesky factor of the products of the columns; false if one is explained by
     /// those before it.
     fn factorise(&mut self) -> bool {
-        let (n, k) = (self.y.len(), self.scales.len());
-        let column = |j: usize| &self.x[j * n..(j + 1) * n];
+        let (n, k) = (self.complete.len(), self.scales.len());
         let a = &mut self.products;
         a.clear();
         a.resize(k * k, 0.0);
         for i in 0..k {
+            let (before, column) = self.x.split_at(i * n);
+            products(&column[..n], before, &mut a[i * k..i * k + i]);
             for j in 0..i {
                 let before = dot(&a[i * k..i * k + j], &a[j * k..j * k + j]);
-                a[i * k + j] = (dot(column(i), column(j)) - before) / a[j * k + j];
+                a[i * k + j] = (a[i * k + j] - before) / a[j * k + j];
             }
             let rest = 1.0 - dot(&a[i * k..i * k + i], &a[i * k..i * k + i]);
             if rest.is_nan() || rest <= COLLINEAR {
@@ -237,26 +296,52 @@ impl Room {
     }
 }
 
-/// Σ x y in vectors, in an order that does not depend on the processor.
-fn dot(x: &[f64], y: &[f64]) -> f64 {
+/// Σ x y of one column with each of those that `columns` holds on end. An order that does not
+/// depend on the processor; eight columns at once read `x` once.
+fn products(x: &[f64], columns: &[f64], into: &mut [f64]) {
+    let n = x.len();
+    let column = |j: usize| &columns[j * n..(j + 1) * n];
+    let (eights, rest) = into.as_chunks_mut::<8>();
+    let many = 8 * eights.len();
     vectorised(
         #[inline(always)]
         || {
-            sum2(
-                x,
-                y,
-                #[inline(always)]
-                |x, y| x * y,
-            )
+            for (i, into) in eights.iter_mut().enumerate() {
+                *into = dots(x, std::array::from_fn::<_, 8, _>(|j| column(8 * i + j)));
+            }
+            for (j, into) in rest.iter_mut().enumerate() {
+                [*into] = dots(x, [column(many + j)]);
+            }
         },
-    )
+    );
+}
+
+/// Σ x y in vectors, in an order that does not depend on the processor.
+fn dot(x: &[f64], y: &[f64]) -> f64 {
+    let [sum] = vectorised(
+        #[inline(always)]
+        || dots(x, [y]),
+    );
+    sum
 }
 
 /// Takes the mean away and returns it.
 fn take_mean(values: &mut [f64]) -> f64 {
-    let mean = sum_with(values, |x| x) / values.len() as f64;
-    values.iter_mut().for_each(|x| *x -= mean);
-    mean
+    vectorised(
+        #[inline(always)]
+        || {
+            let sum = sum_with(
+                values,
+                #[inline(always)]
+                |x| x,
+            );
+            let mean = sum / values.len() as f64;
+            for x in &mut *values {
+                *x -= mean;
+            }
+            mean
+        },
+    )
 }
 
 /// Solves L Lᵀ b = x for the lower factor L, in place.

@@ -71,7 +71,9 @@ fn a_planted_slope_comes_back() {
     let c: Vec<f64> = (0..n).map(|i| b[i] * (1.0 + 1e-3 * mixed(i, 3) / 1_009.0)).collect();
     let y: Vec<f64> = (0..n).map(|i| 0.01 + 40.0 * a[i] - 2e-9 * b[i] + 3e-9 * c[i]).collect();
     let mut found = [f64::NAN; 6];
-    Room::default().regress(&y, &[&a, &b, &c], 5, &mut found);
+    let mut room = Room::default();
+    room.begin(y.len(), &[&a, &b, &c]);
+    room.regress(&y, &[&a, &b, &c], 5, &mut found);
     let expected = [50.0, 1.0, 0.01, 40.0, -2e-9, 3e-9];
     for (found, expected) in found.iter().zip(expected) {
         assert!((found - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{found} {expected}");
@@ -79,7 +81,8 @@ fn a_planted_slope_comes_back() {
     assert!((found[4] / -2e-9 - 1.0).abs() < 1e-6 && (found[5] / 3e-9 - 1.0).abs() < 1e-6);
     // Without factors the constant is the mean return.
     let mut found = [f64::NAN; 3];
-    Room::default().regress(&y, &[], 2, &mut found);
+    room.begin(y.len(), &[]);
+    room.regress(&y, &[], 2, &mut found);
     assert!(close_to(found[2], y.iter().sum::<f64>() / 50.0, 1e-15) && found[1] == 0.0);
 }
 

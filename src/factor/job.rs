@@ -249,7 +249,7 @@ fn study_block(
     seconds: &mut Seconds,
 ) -> Result<Results> {
     let start = Instant::now();
-    let mut study = study::run_after(comm, past, &panel, &StudyOptions::from(config))?;
+    let mut study = study::run_in_place(comm, past, &mut panel, &StudyOptions::from(config))?;
     seconds.study += start.elapsed().as_secs_f64();
     // From here on the processed factors count; the raw ones have had their turn.
     panel.factors = std::mem::take(&mut study.processed);
@@ -411,12 +411,10 @@ pub(super) fn portfolios(
     }
     let names: Vec<String> = panel.factors.iter().map(|f| f.name.clone()).collect();
     let chosen = comm.agree(numbers(&names, &options.factors, "portfolio.factors"))?;
-    let mut tested = Vec::new();
-    for k in chosen {
-        let portfolio = portfolio::run(comm, past, panel, &panel.factors[k].values, options)?;
-        tested.push(Tested { factor: names[k].clone(), portfolio });
-    }
-    Ok(tested)
+    let factors: Vec<&[f64]> = chosen.iter().map(|&k| &panel.factors[k].values[..]).collect();
+    let tested = portfolio::run_all(comm, past, panel, &factors, options)?;
+    let named = |(k, portfolio): (usize, Portfolio)| Tested { factor: names[k].clone(), portfolio };
+    Ok(chosen.into_iter().zip(tested).map(named).collect())
 }
 
 #[cfg(test)]

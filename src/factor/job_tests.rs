@@ -120,15 +120,80 @@ fn blocks_of_files_are_those_of_the_panel() {
             assert!(found == expected, "groups of {dates}: blocks of {block} on {ranks} ranks");
         }
     }
-    let csv = path("rows.csv");
-    std::fs::write(&csv, csv_rows()).unwrap();
-    for (ranks, block) in [(1, 7), (2, 1), (3, 16)] {
-        assert!(study(&csv, config, ranks, Some(block)).0 == expected, "CSV on {ranks} ranks");
+}
+
+#[test]
+fn blocks_of_csv_are_those_of_the_panel_in_any_order_and_packing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let config = &configurations()[0];
+    let expected = study(SOURCE, config, 1, None).0;
+    let (header, mut rows) = csv_rows();
+    let text = |rows: &[String]| [std::slice::from_ref(&header), rows].concat().join("\n");
+    std::fs::write(path("sorted.csv"), text(&rows)).unwrap();
+    rows.reverse();
+    std::fs::write(path("reversed.csv"), text(&rows)).unwrap();
+    // One asset after the other: every part of the file has all dates.
+    rows.sort_by_key(|row| row.split(',').nth(1).map(str::to_owned));
+    std::fs::write(path("assets.csv"), text(&rows)).unwrap();
+    let third = rows.len() / 3;
+    std::fs::write(path("part-1.csv"), text(&rows[..third])).unwrap();
+    let packed = zstd::encode_all(text(&rows[third..2 * third]).as_bytes(), 1).unwrap();
+    std::fs::write(path("part-2.csv.zst"), packed).unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, text(&rows[2 * third..]).as_bytes()).unwrap();
+    std::fs::write(path("part-3.csv.gz"), gzip.finish().unwrap()).unwrap();
+    for name in ["sorted.csv", "reversed.csv", "assets.csv", "part-*"] {
+        for (ranks, block) in [(1, 9), (3, 16)] {
+            let found = study(&path(name), config, ranks, Some(block)).0;
+            assert!(found == expected, "{name}: blocks of {block} on {ranks} ranks");
+        }
     }
 }
 
-/// The rows of the panel as CSV, from the last to the first.
-fn csv_rows() -> String {
+#[test]
+fn errors_in_blocks_of_csv_name_the_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("p.csv").to_str().unwrap().to_owned();
+    let (header, rows) = csv_rows();
+    let message = |rows: &[String], ranks: usize| {
+        let text = [std::slice::from_ref(&header), rows].concat().join("\n");
+        std::fs::write(&path, text).unwrap();
+        let cut = Cut { dates: Some(4), memory: None };
+        launch::threads(ranks, |comm| run(comm, &path, &Config::default(), &cut).map(|_| ()))
+            .unwrap_err()
+            .message
+    };
+    for ranks in [1, 3] {
+        let mut bad = rows.clone();
+        bad.insert(400, rows[420].clone());
+        let found = message(&bad, ranks);
+        assert!(
+            found.starts_with(&format!("{path} line 402 and {path} line 423: both")),
+            "{found}"
+        );
+        // Far from its date, so that rows of other dates come before it.
+        bad = rows.clone();
+        bad.push(rows[3].clone());
+        let found = message(&bad, ranks);
+        let last = rows.len() + 2;
+        assert!(
+            found.starts_with(&format!("{path} line 5 and {path} line {last}: both")),
+            "{found}"
+        );
+        bad = rows.clone();
+        bad[300] += "x";
+        let found = message(&bad, ranks);
+        assert!(found.starts_with(&format!("{path} line 302: f03: '")), "{found}");
+        bad = rows.clone();
+        bad[500].truncate(12);
+        let found = message(&bad, ranks);
+        assert!(found.starts_with(&format!("{path} line 502: ")), "{found}");
+    }
+}
+
+/// The panel as CSV: the first line, and rows in the order of dates.
+fn csv_rows() -> (String, Vec<String>) {
     let panel = SMALL.panel(0, 1);
     let mut rows = Vec::new();
     let number = |x: f64| if x.is_nan() { String::new() } else { format!("{x:?}") };
@@ -148,9 +213,7 @@ fn csv_rows() -> String {
         }
         rows.push(row);
     }
-    rows.push("date,asset,industry,flag,benchmark,mktcap,close,volume,f00,f01,f02,f03".into());
-    rows.reverse();
-    rows.join("\n")
+    ("date,asset,industry,flag,benchmark,mktcap,close,volume,f00,f01,f02,f03".into(), rows)
 }
 
 #[test]

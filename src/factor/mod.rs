@@ -8,6 +8,7 @@ pub mod cumulative;
 pub mod cut;
 pub mod dates;
 pub mod decay;
+mod earnings;
 pub mod edges;
 pub mod evaluation;
 #[cfg(test)]
@@ -32,8 +33,10 @@ pub mod quantiles;
 pub mod ranks;
 pub mod returns;
 pub mod screening;
+mod sections;
 pub mod shards;
 pub mod stability;
+mod standing;
 pub mod statistics;
 pub mod study;
 pub mod table_file;

@@ -11,6 +11,7 @@
 
 use super::edges::Edges;
 use crate::communicator::Communicator;
+use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::sharding::Sharding;
 
@@ -118,13 +119,63 @@ pub fn rows_around_of(
     (before, after): (usize, usize),
     beyond: Beyond<'_>,
 ) -> Result<Vec<f64>> {
+    let own = sharding.range(comm.rank());
+    let rows = own.len();
+    let (early, late) = neighbours(comm, sharding, width, matrix, (before, after))?;
+    if rows == 0 {
+        return Ok(Vec::new());
+    }
+    let mut around = Vec::with_capacity((before + rows + after) * width);
+    let cells = before * width - early.len();
+    let known = &beyond.before[beyond.before.len().saturating_sub(cells)..];
+    around.resize(cells - known.len(), f64::NAN);
+    around.extend_from_slice(known);
+    around.extend_from_slice(&early);
+    around.extend_from_slice(matrix);
+    around.extend_from_slice(&late);
+    let cells = after * width - late.len();
+    around.extend_from_slice(&beyond.after[..cells.min(beyond.after.len())]);
+    around.resize((before + rows + after) * width, f64::NAN);
+    Ok(around)
+}
+
+/// The `before` rows that precede the own ones, without those: rows before the first one are the
+/// last ones of `beyond`, and zeros where it has none. A rank without rows gets nothing.
+/// Collective.
+pub fn rows_before_of<T: Element>(
+    comm: &Communicator,
+    sharding: &Sharding,
+    width: usize,
+    matrix: &[T],
+    before: usize,
+    beyond: &[T],
+) -> Result<Vec<T>> {
+    let (early, _) = neighbours(comm, sharding, width, matrix, (before, 0))?;
+    if sharding.range(comm.rank()).is_empty() {
+        return Ok(Vec::new());
+    }
+    let cells = before * width - early.len();
+    let known = &beyond[beyond.len().saturating_sub(cells)..];
+    let mut rows = vec![T::default(); cells - known.len()];
+    rows.extend_from_slice(known);
+    rows.extend_from_slice(&early);
+    Ok(rows)
+}
+
+/// The rows before and after the own ones that other ranks own. Collective.
+fn neighbours<T: Element>(
+    comm: &Communicator,
+    sharding: &Sharding,
+    width: usize,
+    matrix: &[T],
+    (before, after): (usize, usize),
+) -> Result<(Vec<T>, Vec<T>)> {
     let rank = comm.rank();
     let own = sharding.range(rank);
-    let rows = own.len();
-    comm.agree(if matrix.len() == rows * width {
+    comm.agree(if matrix.len() == own.len() * width {
         Ok(())
     } else {
-        let (held, of) = (matrix.len(), rows * width);
+        let (held, of) = (matrix.len(), own.len() * width);
         Err(Error::internal(format!("rows around a matrix of {held} values; expected {of}")))
     })?;
     // What a rank wants: a range of dates; its own part it has already.
@@ -144,25 +195,12 @@ pub fn rows_around_of(
             sent.extend_from_slice(&matrix[part]);
         }
     }
-    let (received, _) = comm.all_to_all_vec(&sent, &counts)?;
-    if rows == 0 {
-        return Ok(Vec::new());
-    }
+    let (mut early, _) = comm.all_to_all_vec(&sent, &counts)?;
     // Ranks own ascending dates, so what came in rank order is in date order.
     let range = wanted(rank);
-    let (early, late) = received.split_at((own.start - range.start) * width);
-    let mut around = Vec::with_capacity((before + rows + after) * width);
-    let cells = (before - (own.start - range.start)) * width;
-    let known = &beyond.before[beyond.before.len().saturating_sub(cells)..];
-    around.resize(cells - known.len(), f64::NAN);
-    around.extend_from_slice(known);
-    around.extend_from_slice(early);
-    around.extend_from_slice(matrix);
-    around.extend_from_slice(late);
-    let cells = (after - (range.end - own.end)) * width;
-    around.extend_from_slice(&beyond.after[..cells.min(beyond.after.len())]);
-    around.resize((before + rows + after) * width, f64::NAN);
-    Ok(around)
+    let first = if own.is_empty() { 0 } else { (own.start - range.start) * width };
+    let late = early.split_off(first);
+    Ok((early, late))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //! assets. Time: a summary for each block, which reads tables and no panel.
 
 use super::edges::last_rows;
-use super::panel::{Beyond, Panel, rows_around};
+use super::panel::{Panel, rows_before_of};
 use crate::communicator::Communicator;
 use crate::element::Op;
 use crate::error::{Error, Result};
@@ -30,6 +30,8 @@ pub struct Past {
 enum Table {
     Rows(Vec<f64>),
     Sums(Vec<i64>),
+    /// The last rows before the next block.
+    Last(Vec<u32>),
 }
 
 impl Past {
@@ -53,7 +55,7 @@ impl Past {
                 all.extend_from_slice(&rows);
                 return Ok(all.clone());
             }
-            Table::Sums(_) => return Err(out_of_order()),
+            Table::Sums(_) | Table::Last(_) => return Err(out_of_order()),
         }
         Ok(rows)
     }
@@ -70,25 +72,25 @@ impl Past {
         }
     }
 
-    /// The rows of `matrix` (own dates × assets) with the `before` rows that precede them, from
-    /// other ranks and from earlier blocks. Collective.
+    /// The `before` rows of `matrix` (own dates × width) that precede the own ones, from other
+    /// ranks and from earlier blocks; zeros before the first date. Collective.
     pub fn rows_before(
         &mut self,
         comm: &Communicator,
         panel: &Panel,
-        matrix: &[f64],
+        width: usize,
+        matrix: &[u32],
         before: usize,
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Vec<u32>> {
         let more = self.more;
-        let Table::Rows(earlier) = self.table(|| Table::Rows(Vec::new()))? else {
+        let Table::Last(earlier) = self.table(|| Table::Last(Vec::new()))? else {
             return Err(out_of_order());
         };
-        let beyond = Beyond { before: earlier, after: &[] };
-        let around = rows_around(comm, panel, matrix, (before, 0), beyond)?;
+        let rows = rows_before_of(comm, &panel.sharding, width, matrix, before, earlier)?;
         if more {
-            *earlier = last_rows(comm, panel, earlier, matrix, before)?;
+            *earlier = last_rows(comm, panel, width, earlier, matrix, before)?;
         }
-        Ok(around)
+        Ok(rows)
     }
 
     fn table(&mut self, new: impl FnOnce() -> Table) -> Result<&mut Table> {
@@ -137,14 +139,16 @@ mod tests {
                         assert_eq!(past.gather(comm, &mine)?, all);
                         let count = past.sum(comm, &[own.len() as i64, 1])?;
                         assert_eq!(count[0], end as i64);
-                        let around = past.rows_before(comm, &panel, &mine, 4)?;
+                        // Numbers from 1, since nothing is 0.
+                        let marks: Vec<u32> = mine.iter().map(|&x| x as u32 + 1).collect();
+                        let before = past.rows_before(comm, &panel, n, &marks, 4)?;
                         let first = own.start as i64 - 4;
-                        for (i, x) in around.iter().enumerate() {
+                        for (i, &mark) in before.iter().enumerate() {
                             let place = first * n as i64 + i as i64;
-                            assert!(*x == place as f64 || place < 0 && x.is_nan());
+                            assert_eq!(i64::from(mark), (place + 1).max(0));
                         }
-                        let rows = if own.is_empty() { 0 } else { own.len() + 4 };
-                        assert_eq!(around.len(), rows * n);
+                        let rows = if own.is_empty() { 0 } else { 4 };
+                        assert_eq!(before.len(), rows * n);
                     }
                     Ok(())
                 })

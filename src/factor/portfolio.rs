@@ -55,14 +55,14 @@ struct Holding {
     assets: Vec<(usize, f64)>,
 }
 
-/// Tests a factor (own dates × assets). Collective.
-pub fn run(
+/// Tests factors (own dates × assets each). Collective.
+pub fn run_all(
     comm: &Communicator,
     past: &mut Past,
     panel: &Panel,
-    factor: &[f64],
+    factors: &[&[f64]],
     options: &config::Portfolio,
-) -> Result<Portfolio> {
+) -> Result<Vec<Portfolio>> {
     let (own, n) = (panel.own_dates(), panel.assets.len());
     comm.agree(if panel.price.len() == own.len() * n {
         Ok(())
@@ -70,8 +70,22 @@ pub fn run(
         Err(Error::input("the panel has no prices, which a portfolio needs; name the column"))
     })?;
     let price = fill_prices(comm, panel)?.own;
+    let benchmark = past.gather(comm, panel.benchmark.get(own).unwrap_or(&[]))?;
+    let test = |factor: &&[f64]| run(comm, past, panel, factor, (&price, &benchmark), options);
+    factors.iter().map(test).collect()
+}
+
+/// Tests one factor, with prices without gaps and those of the benchmark. Collective.
+fn run(
+    comm: &Communicator,
+    past: &mut Past,
+    panel: &Panel,
+    factor: &[f64],
+    (price, benchmark): (&[f64], &[f64]),
+    options: &config::Portfolio,
+) -> Result<Portfolio> {
+    let (own, n) = (panel.own_dates(), panel.assets.len());
     let holdings = gather_holdings(comm, past, panel, factor, options)?;
-    let benchmark = past.gather(comm, panel.benchmark.get(own.clone()).unwrap_or(&[]))?;
     let (mut growth, mut traded) = (Vec::new(), Vec::new());
     for day in 0..own.len() {
         let row = &price[day * n..(day + 1) * n];
@@ -85,7 +99,7 @@ pub fn run(
     }
     let growth = past.gather(comm, &growth)?;
     let traded = past.gather(comm, &traded)?;
-    Ok(judge(&benchmark, &holdings, &growth, traded, options))
+    Ok(judge(benchmark, &holdings, &growth, traded, options))
 }
 
 /// All rebalancings so far, the same on every rank; dates count from the first block.
@@ -125,15 +139,23 @@ fn gather_holdings(
 /// The assets to hold, best first.
 fn choose(factor: &[f64], price: &[f64], options: &config::Portfolio) -> Vec<usize> {
     let usable = |&a: &usize| factor[a].is_finite() && price[a].is_finite() && price[a] > 0.0;
-    let mut assets: Vec<usize> = (0..factor.len()).filter(usable).collect();
-    // A stable sort: equal values stay in the order of assets.
-    assets.sort_by(|&a, &b| factor[b].total_cmp(&factor[a]));
+    let key = |a: usize| {
+        // Falls as the value rises; equal values follow in the order of assets.
+        let bits = factor[a].to_bits();
+        (if bits >> 63 == 1 { bits } else { !bits & (u64::MAX >> 1) }, a as u32)
+    };
+    let mut assets: Vec<(u64, u32)> = (0..factor.len()).filter(usable).map(key).collect();
     let most = match options.select {
         Selection::Top => options.top,
         Selection::Quantile => assets.len() / options.quantiles,
     };
-    assets.truncate(most);
-    assets
+    // Only those that are held are sorted.
+    if most < assets.len() {
+        assets.select_nth_unstable(most);
+        assets.truncate(most);
+    }
+    assets.sort_unstable();
+    assets.into_iter().map(|(_, asset)| asset as usize).collect()
 }
 
 /// The value of a holding relative to when it was bought.
@@ -234,8 +256,8 @@ mod tests {
                 let sharding = Sharding::even(small.dates, ranks);
                 launch::threads(ranks, |comm| {
                     let panel = small.panel(&sharding, comm.rank());
-                    let factor = &panel.factors[1].values;
-                    run(comm, &mut Past::default(), &panel, factor, &options)
+                    let factor = &panel.factors[1].values[..];
+                    Ok(run_all(comm, &mut Past::default(), &panel, &[factor], &options)?.remove(0))
                 })
                 .unwrap()
             };
@@ -245,6 +267,26 @@ mod tests {
                 for found in on(ranks) {
                     assert_eq!(format!("{found:?}"), format!("{one:?}"), "{ranks}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn the_highest_are_chosen_and_equal_ones_in_the_order_of_assets() {
+        let value = |i: usize| match i % 7 {
+            0 => f64::NAN,
+            m => [0.5, -1.0, 2.0, 0.0, -0.25, 0.5][m - 1] * (1 + i / 14) as f64,
+        };
+        for n in [0, 1, 6, 40] {
+            let factor: Vec<f64> = (0..n).map(value).collect();
+            let price: Vec<f64> = (0..n).map(|i| if i % 5 == 0 { 0.0 } else { 1.0 }).collect();
+            let mut all: Vec<usize> =
+                (0..n).filter(|&a| factor[a].is_finite() && price[a] > 0.0).collect();
+            all.sort_by(|&a, &b| factor[b].total_cmp(&factor[a]));
+            for top in [1, 5, 100] {
+                let options = config::Portfolio { top, ..config::Portfolio::default() };
+                let found = choose(&factor, &price, &options);
+                assert_eq!(found, all[..top.min(all.len())], "{n} {top}");
             }
         }
     }
@@ -272,7 +314,7 @@ mod tests {
             panel.benchmark = vec![1.0, 1.0, 1.0, 2.0];
             panel.sharding = sharding;
             let factor = &factor[own.start * 3..own.end * 3];
-            run(comm, &mut Past::default(), &panel, factor, &options)
+            Ok(run_all(comm, &mut Past::default(), &panel, &[factor], &options)?.remove(0))
         })
         .unwrap()
         .remove(1);

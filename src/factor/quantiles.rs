@@ -8,22 +8,17 @@
 //! Returns are relative to their mean of the date (or of the industry on the date) and averaged
 //! over each group, then over dates; the standard error is that of the mean over dates. `tails`
 //! puts the ⌊n / count⌋ highest and lowest assets into the outer groups, as qlib does. The owner of
-//! a date computes its row. Rows are all-gathered, and every rank averages them in the order of
+//! a date computes its row (`sections`); every rank averages the gathered rows in the order of
 //! dates.
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::config::{self, Binning, Demean};
-use super::panel::Panel;
-use super::past::Past;
+use super::config::{self, Binning};
 use super::preprocess::quantile;
 use super::ranks::Order;
-use super::returns::Forward;
 use super::stability::column_means;
+use super::standing::{group_of, standing};
 use super::statistics::{Summary, summary};
-use crate::communicator::Communicator;
-use crate::error::Result;
 
 /// Returns of the groups of one factor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,119 +37,124 @@ pub struct Quantiles {
     pub spread_summary: Vec<Summary>,
 }
 
-/// The group of each value, from 0; NaN for values that are missing.
-pub fn groups(row: &[f64], count: usize, binning: Binning) -> Vec<f64> {
-    let mut groups = vec![f64::NAN; row.len()];
-    let known: Vec<u32> = (0..row.len() as u32).filter(|&a| row[a as usize].is_finite()).collect();
-    let values: Vec<f64> = known.iter().map(|&a| row[a as usize]).collect();
-    let n = known.len();
+/// Cuts a sorted cross-section, whose labels are assets, into groups: writes the [`standing`] of
+/// each of its assets, with its rank among those that have a group, and leaves the others alone.
+/// False, with nothing written, if there are no groups.
+pub(super) fn cut(order: &Order, count: usize, binning: Binning, into: &mut [u32]) -> bool {
+    let n = order.labels.len();
     // qcut spreads even fewer values over its bins.
     if n == 0 || n < count && binning != Binning::Qcut {
-        return groups;
+        return false;
     }
     match binning {
         Binning::Rank => {
-            let mut order = Order::default();
-            order.sort(&values, &known);
-            for (asset, doubled) in order.doubled_ranks() {
-                // (rank - 1/2) · count / n, in integers.
-                let group = (doubled as usize - 1) * count / (2 * n);
-                groups[asset as usize] = group as f64;
-            }
+            let (mut group, mut next) = (0, 2 * n);
+            order.each_rank(|asset, doubled| {
+                // The group is (rank - 1/2) · count / n, rounded down, in integers.
+                while (doubled as usize - 1) * count >= next {
+                    (group, next) = (group + 1, next + 2 * n);
+                }
+                into[asset as usize] = standing(doubled, group);
+            });
+            true
         }
         Binning::Tails => {
-            let mut order = Order::default();
-            order.sort(&values, &known);
-            // Equal values at the upper edge: the first assets are taken.
-            let mut highest = order.labels.clone();
-            highest.sort_by(|&a, &b| row[b as usize].total_cmp(&row[a as usize]));
-            let tail = n / count;
-            // What is left is cut evenly into the inner groups; two groups have none.
-            for (place, &asset) in order.labels.iter().enumerate().filter(|_| count > 2) {
-                let inner = place.saturating_sub(tail) * (count - 2) / (n - 2 * tail).max(1);
-                groups[asset as usize] = (1 + inner.min(count - 3)) as f64;
-            }
-            order.labels[..tail].iter().for_each(|&asset| groups[asset as usize] = 0.0);
-            let top = (count - 1) as f64;
-            highest[..tail].iter().for_each(|&asset| groups[asset as usize] = top);
+            cut_tails(order, count, into);
+            // Of two tails the asset in the middle is in none, and counts for no rank.
+            let mut below = 0;
+            order.each_run(|run| {
+                let many = run.iter().filter(|&&asset| into[asset as usize] != 0).count() as u32;
+                let rank = 2 * below + many + 1;
+                below += many;
+                for &asset in run {
+                    let stands = &mut into[asset as usize];
+                    *stands |= if *stands != 0 { rank } else { 0 };
+                }
+            });
+            true
         }
         Binning::Qcut => {
-            let mut room = values.clone();
+            let mut room = order.sorted().to_vec();
             let edges: Vec<f64> =
                 (0..=count).map(|i| quantile(&mut room, i as f64 / count as f64)).collect();
-            if edges.windows(2).all(|pair| pair[0] < pair[1]) {
-                for (&asset, x) in known.iter().zip(&values) {
-                    // Intervals are closed above; the lowest one is closed below as well.
-                    let group = edges[1..count].iter().filter(|&edge| x > edge).count();
-                    groups[asset as usize] = group as f64;
-                }
+            if !edges.windows(2).all(|pair| pair[0] < pair[1]) {
+                return false;
             }
+            let (mut group, mut values) = (0, order.sorted().iter());
+            order.each_rank(|asset, doubled| {
+                // Intervals are closed above; the lowest one is closed below as well.
+                let x = values.next().copied().unwrap_or(f64::NAN);
+                while group + 1 < count && x > edges[group + 1] {
+                    group += 1;
+                }
+                into[asset as usize] = standing(doubled, group);
+            });
+            true
         }
     }
-    groups
 }
 
-/// Returns less the mean of the date or of the industry, over assets that have a group.
-fn demeaned(returns: &[f64], groups: &[f64], industry: &[u16], how: Demean) -> Vec<f64> {
-    let counts = |a: usize| returns[a].is_finite() && !groups[a].is_nan();
-    let key = |a: usize| match how {
-        Demean::Industry => industry.get(a).map_or(0, |&g| usize::from(g)),
-        Demean::None | Demean::Date => 0,
-    };
+/// The n / count lowest and highest assets, and the rest in inner groups, still without ranks.
+fn cut_tails(order: &Order, count: usize, into: &mut [u32]) {
+    let n = order.labels.len();
+    let tail = n / count;
+    // What is left is cut evenly into the inner groups; two groups have none.
+    for (place, &asset) in order.labels.iter().enumerate() {
+        let inner = place.saturating_sub(tail) * (count - 2) / (n - 2 * tail).max(1);
+        let group = if count > 2 { 1 + inner.min(count - 3) } else { 0 };
+        into[asset as usize] = if count > 2 { standing(0, group) } else { 0 };
+    }
+    order.labels[..tail].iter().for_each(|&asset| into[asset as usize] = standing(0, 0));
+    // From the highest run of equal values down, the first assets of each are taken.
+    let (mut end, mut left) = (n, tail);
+    let mut ties = order.ties.iter().rev().peekable();
+    while left > 0 {
+        let start = match ties.next_if(|tie| tie.1 as usize == end) {
+            Some(tie) => tie.0 as usize,
+            None => end - 1,
+        };
+        let taken = left.min(end - start);
+        for &asset in &order.labels[start..start + taken] {
+            into[asset as usize] = standing(0, count - 1);
+        }
+        (end, left) = (start, left - taken);
+    }
+}
+
+/// The mean return of each group, less the mean of its industry on the date, over assets with a
+/// return and a group. [`super::earnings`] does the same without industries.
+pub(super) fn by_industry(
+    returns: &[f64],
+    standings: &[u32],
+    industry: &[u16],
+    count: usize,
+    into: &mut [f64],
+) {
+    let key = |a: usize| industry.get(a).map_or(0, |&g| usize::from(g));
+    let counts = |&a: &usize| returns[a].is_finite() && standings[a] != 0;
     let most = (0..returns.len()).map(key).max().unwrap_or(0);
-    let mut sums = vec![(0.0, 0u32); most + 1];
-    for a in (0..returns.len()).filter(|&a| counts(a)) {
-        sums[key(a)].0 += returns[a];
-        sums[key(a)].1 += 1;
+    let mut industries = vec![(0.0, 0u32); most + 1];
+    for a in (0..returns.len()).filter(counts) {
+        let sum = &mut industries[key(a)];
+        *sum = (sum.0 + returns[a], sum.1 + 1);
     }
-    let mean = |a: usize| {
-        if how == Demean::None { 0.0 } else { sums[key(a)].0 / f64::from(sums[key(a)].1) }
-    };
-    (0..returns.len()).map(|a| if counts(a) { returns[a] - mean(a) } else { f64::NAN }).collect()
-}
-
-/// The mean of each group; NaN for one without values.
-fn means(values: &[f64], groups: &[f64], count: usize) -> Vec<f64> {
-    let mut sums = vec![(0.0, 0u32); count];
-    for (x, group) in values.iter().zip(groups).filter(|(x, group)| !x.is_nan() && !group.is_nan())
-    {
-        let sum = &mut sums[*group as usize];
-        *sum = (sum.0 + x, sum.1 + 1);
+    let mut groups = vec![(0.0, 0u32); count];
+    for a in (0..returns.len()).filter(counts) {
+        let (sum, n) = industries[key(a)];
+        let group = &mut groups[group_of(standings[a]) - 1];
+        *group = (group.0 + (returns[a] - sum / f64::from(n)), group.1 + 1);
     }
-    sums.into_iter().map(|(sum, n)| sum / f64::from(n)).collect()
+    let means = groups.into_iter().map(|(sum, n)| sum / f64::from(n));
+    into.iter_mut().zip(means).for_each(|(into, mean)| *into = mean);
 }
 
-/// The groups of a factor (own dates × assets).
-pub fn cut(assets: usize, factor: &[f64], options: &config::Quantiles) -> Vec<f64> {
-    let rows = factor.par_chunks(assets.max(1));
-    rows.flat_map_iter(|row| groups(row, options.count, options.binning)).collect()
-}
-
-/// Measures groups that [`cut`] made (own dates × assets, as the panel). Collective.
-pub fn run(
-    comm: &Communicator,
-    past: &mut Past,
-    panel: &Panel,
-    grouped: &[f64],
-    forward: &Forward,
+/// What mean returns by date (for each horizon dates × groups) are like.
+pub(super) fn summarise(
+    by_date: Vec<Vec<f64>>,
+    horizons: &[usize],
     options: &config::Quantiles,
-) -> Result<Quantiles> {
-    let (n, count) = (panel.assets.len(), options.count);
-    let dates = panel.own_dates().len();
-    let cells = |date: usize| date * n..(date + 1) * n;
-    let mut by_date = Vec::new();
-    for returns in &forward.values {
-        let own: Vec<f64> = (0..dates)
-            .into_par_iter()
-            .flat_map_iter(|date| {
-                let industry = panel.industry.get(cells(date)).unwrap_or(&[]);
-                let groups = &grouped[cells(date)];
-                let relative = demeaned(&returns[cells(date)], groups, industry, options.demean);
-                means(&relative, groups, count)
-            })
-            .collect();
-        by_date.push(past.gather(comm, &own)?);
-    }
+) -> Quantiles {
+    let count = options.count;
     let spread: Vec<Vec<f64>> = by_date
         .iter()
         .map(|table| {
@@ -162,18 +162,18 @@ pub fn run(
             table.chunks_exact(count).map(spread).collect()
         })
         .collect();
-    Ok(Quantiles {
+    Quantiles {
         count,
         mean: by_date.iter().map(|table| column_means(table, count)).collect(),
         spread_summary: spread
             .iter()
-            .zip(&forward.horizons)
+            .zip(horizons)
             .map(|(series, h)| summary(series, 1, h.saturating_sub(1)))
             .collect(),
         standard_error: by_date.iter().map(|table| standard_errors(table, count)).collect(),
         spread,
         by_date,
-    })
+    }
 }
 
 /// Standard errors of the means of columns, n - 1, over the rows that are known.
@@ -193,8 +193,31 @@ fn standard_errors(table: &[f64], columns: usize) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::factor::config::Demean;
     use crate::factor::evaluation_tests::{alphalens, evaluate};
     use crate::factor::fixtures::{close_to, number, table};
+    use crate::factor::standing::rank_of;
+
+    /// The group of each value, from 0; NaN for values that are missing.
+    fn groups(row: &[f64], count: usize, binning: Binning) -> Vec<f64> {
+        let known: Vec<u32> =
+            (0..row.len() as u32).filter(|&a| row[a as usize].is_finite()).collect();
+        let values: Vec<f64> = known.iter().map(|&a| row[a as usize]).collect();
+        let mut order = Order::default();
+        order.sort(&values, &known);
+        let mut found = vec![0; row.len()];
+        let any = cut(&order, count, binning, &mut found);
+        assert!(any || found.iter().all(|&standing| standing == 0));
+        for (&standing, x) in found.iter().zip(row).filter(|_| any) {
+            let ranked = || row.iter().zip(&found).filter(|pair| *pair.1 != 0).map(|pair| pair.0);
+            let below = ranked().filter(|&y| y < x).count() as u32;
+            let alike = ranked().filter(|&y| y == x).count() as u32;
+            let rank = if standing == 0 { 0 } else { 2 * below + alike + 1 };
+            assert_eq!(rank_of(standing), rank);
+        }
+        let group = |&s: &u32| if s == 0 { f64::NAN } else { group_of(s) as f64 - 1.0 };
+        found.iter().map(group).collect()
+    }
 
     #[test]
     fn groups_by_rank_keep_ties_together_and_sizes_equal() {

@@ -184,19 +184,37 @@ impl Order {
         &self.sorted
     }
 
-    /// Doubled average ranks, from 2: `(label, rank)` for each value in ascending order.
-    pub fn doubled_ranks(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
-        let mut ties = self.ties.iter().peekable();
-        self.labels.iter().zip(0u32..).map(move |(&label, place)| {
-            while ties.peek().is_some_and(|tie| tie.1 <= place) {
-                ties.next();
+    /// Calls `take` with the labels of each run of equal values, in ascending order.
+    pub fn each_run(&self, mut take: impl FnMut(&[u32])) {
+        let mut place = 0;
+        for &(start, end) in self.ties.iter().chain(&[(self.labels.len() as u32, 0)]) {
+            let (start, end) = (start as usize, end as usize);
+            self.labels[place..start].chunks_exact(1).for_each(&mut take);
+            if end > start {
+                take(&self.labels[start..end]);
             }
-            match ties.peek() {
-                // First and last rank of the run, from 1.
-                Some(tie) if tie.0 <= place => (label, u64::from(tie.0 + tie.1 + 1)),
-                _ => (label, 2 * u64::from(place) + 2),
+            place = end;
+        }
+    }
+
+    /// Calls `take` with the label and the doubled average rank, from 2, of each value in ascending
+    /// order.
+    #[inline(always)]
+    pub fn each_rank(&self, mut take: impl FnMut(u32, u64)) {
+        let mut place = 0;
+        for &(start, end) in &self.ties {
+            let (start, end) = (start as usize, end as usize);
+            for (&label, p) in self.labels[place..start].iter().zip(place as u64..) {
+                take(label, 2 * p + 2);
             }
-        })
+            // First and last rank of the run, from 1.
+            let rank = (start + end + 1) as u64;
+            self.labels[start..end].iter().for_each(|&label| take(label, rank));
+            place = end;
+        }
+        for (&label, p) in self.labels[place..].iter().zip(place as u64..) {
+            take(label, 2 * p + 2);
+        }
     }
 }
 
@@ -221,12 +239,22 @@ mod tests {
         let value = |label: &u32| values[(*label as usize - 1) / 3];
         expected.sort_by(|a, b| value(a).total_cmp(&value(b)));
         assert_eq!(order.labels, expected, "{values:?}");
-        for (label, rank) in order.doubled_ranks() {
+        let mut ranked = Vec::new();
+        order.each_rank(|label, rank| {
             let x = value(&label);
             let below = values.iter().filter(|&&y| y < x).count() as u64;
             let alike = values.iter().filter(|&&y| y == x).count() as u64;
             assert_eq!(rank, 2 * below + alike + 1, "{values:?}");
-        }
+            ranked.push(label);
+        });
+        assert_eq!(ranked, order.labels);
+        let mut runs = Vec::new();
+        order.each_run(|run| {
+            assert!(run.iter().all(|label| value(label) == value(&run[0])), "{values:?}");
+            runs.push(run.to_vec());
+        });
+        assert!(runs.windows(2).all(|pair| value(&pair[0][0]) < value(&pair[1][0])));
+        assert_eq!(runs.concat(), order.labels);
     }
 
     #[test]

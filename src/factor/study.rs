@@ -180,27 +180,56 @@ pub fn run_after(
     panel: &Panel,
     options: &StudyOptions,
 ) -> Result<Study> {
+    let kept = if options.keep { panel.factors.clone() } else { Vec::new() };
+    study(comm, past, panel, options, kept)
+}
+
+/// [`run_after`], with the processed factors in the memory of the raw ones, which the panel loses:
+/// a panel is mostly factors, and fresh memory for as many costs as much as the work on them.
+/// Collective.
+pub fn run_in_place(
+    comm: &Communicator,
+    past: &mut Past,
+    panel: &mut Panel,
+    options: &StudyOptions,
+) -> Result<Study> {
+    if !options.keep {
+        return study(comm, past, panel, options, Vec::new());
+    }
+    let kept = std::mem::take(&mut panel.factors);
+    study(comm, past, panel, options, kept)
+}
+
+/// Studies the factors that are `kept`, in place; those of the panel if there are none.
+fn study(
+    comm: &Communicator,
+    past: &mut Past,
+    panel: &Panel,
+    options: &StudyOptions,
+    mut kept: Vec<Factor>,
+) -> Result<Study> {
     comm.agree(check(panel, options))?;
     let start = Instant::now();
     let universe = universe::mask(comm, panel, &options.universe)?;
     let forward = returns::forward(comm, panel, &options.returns)?;
     let returns_seconds = start.elapsed().as_secs_f64();
     let start = Instant::now();
-    let mut own = correlate(panel, options, &universe, &forward);
+    let own = correlate(panel, options, &universe, &forward, &mut kept);
+    let factors = if kept.is_empty() { &panel.factors } else { &kept };
     let correlate_seconds = start.elapsed().as_secs_f64();
     let start = Instant::now();
     let ic = past.gather(comm, &own.ic)?;
     let rank_ic = past.gather(comm, &own.rank_ic)?;
-    let cells = (panel.own_dates().len() * panel.assets.len() * panel.factors.len()).max(1);
+    let cells = (panel.own_dates().len() * panel.assets.len() * factors.len()).max(1);
     let threads = rayon::current_num_threads() as f64;
     let mut study = Study {
-        factors: panel.factors.iter().map(|f| f.name.clone()).collect(),
+        factors: factors.iter().map(|f| f.name.clone()).collect(),
         horizons: options.returns.horizons.clone(),
         dates: past.dates(panel),
         ic,
         rank_ic,
         summary: Vec::new(),
-        processed: std::mem::take(&mut own.processed),
+        processed: kept,
         forward,
         universe,
         seconds: Seconds::default(),
@@ -242,7 +271,21 @@ fn check(panel: &Panel, options: &StudyOptions) -> Result<()> {
 struct Own {
     ic: Vec<f64>,
     rank_ic: Vec<f64>,
-    processed: Vec<Factor>,
+}
+
+/// The row of one factor and date: read, or read and then written.
+enum Row<'r> {
+    Read(&'r [f64]),
+    Kept(&'r mut [f64]),
+}
+
+impl Row<'_> {
+    fn values(&self) -> &[f64] {
+        match self {
+            Row::Read(values) => values,
+            Row::Kept(values) => values,
+        }
+    }
 }
 
 /// What a thread works with.
@@ -256,59 +299,68 @@ struct Room {
     complete: Vec<bool>,
 }
 
-fn correlate(panel: &Panel, options: &StudyOptions, universe: &[bool], forward: &Forward) -> Own {
+/// Processes and correlates the own dates of the factors that are `kept`, where the processed
+/// values then stand; of those of the panel if there are none, which are left alone.
+fn correlate(
+    panel: &Panel,
+    options: &StudyOptions,
+    universe: &[bool],
+    forward: &Forward,
+    kept: &mut [Factor],
+) -> Own {
     let (dates, n) = (panel.own_dates().len(), panel.assets.len());
-    let (factors, horizons) = (panel.factors.len(), forward.horizons.len());
-    let coefficients = dates * factors * horizons;
-    let mut own = Own {
-        ic: vec![f64::NAN; coefficients],
-        rank_ic: vec![f64::NAN; coefficients],
-        processed: Vec::new(),
-    };
-    // Rows of one date of all processed factors, written where they belong by one thread.
-    let mut rows: Vec<Vec<&mut [f64]>> = (0..dates).map(|_| Vec::new()).collect();
-    if options.keep {
-        own.processed.extend(
-            panel
-                .factors
-                .iter()
-                // Zeroed pages cost nothing until a thread writes its rows.
-                .map(|f| Factor { name: f.name.clone(), values: vec![0.0; dates * n] }),
-        );
-        for factor in own.processed.iter_mut().filter(|_| n > 0) {
-            for (row, date) in factor.values.chunks_exact_mut(n).zip(&mut rows) {
-                date.push(row);
+    // All factors of a date, which one thread reads and writes.
+    let mut rows: Vec<Vec<Row<'_>>> = (0..dates).map(|_| Vec::new()).collect();
+    let factors = if kept.is_empty() { panel.factors.len() } else { kept.len() };
+    if kept.is_empty() {
+        for (date, rows) in rows.iter_mut().enumerate() {
+            for factor in &panel.factors {
+                rows.push(Row::Read(&factor.values[date * n..(date + 1) * n]));
+            }
+        }
+    } else {
+        for factor in kept.iter_mut() {
+            let mut rest = &mut factor.values[..];
+            for rows in &mut rows {
+                let (row, after) = rest.split_at_mut(n);
+                rows.push(Row::Kept(row));
+                rest = after;
             }
         }
     }
+    let horizons = forward.horizons.len();
+    let coefficients = dates * factors * horizons;
+    let mut own = Own { ic: vec![f64::NAN; coefficients], rank_ic: vec![f64::NAN; coefficients] };
     let width = (factors * horizons).max(1);
     let tables = own.ic.par_chunks_mut(width).zip(own.rank_ic.par_chunks_mut(width));
-    tables.zip(rows).enumerate().for_each_init(Room::default, |room, (date, tables)| {
-        let ((ic, rank_ic), mut rows) = tables;
-        room.prepare(panel, options, universe, forward, date);
-        for (k, factor) in panel.factors.iter().enumerate() {
-            if let Some(kept) = rows.get_mut(k) {
-                kept.fill(f64::NAN);
-            }
-            let row = &factor.values[date * n..(date + 1) * n];
-            let Room { day, section, returns, correlator, brackets, .. } = &mut *room;
-            if !section.process(day, row, &options.preprocess, &mut brackets[k]) {
-                continue;
-            }
-            let (values, places) = (&section.values, &section.places);
-            let at = k * horizons..(k + 1) * horizons;
-            let least = options.ic.minimum_pairs;
-            correlator.ranks(values, places, returns, least, &mut rank_ic[at.clone()]);
-            if options.pearson {
-                correlator.pearson(values, places, returns, least, &mut ic[at]);
-            }
-            if let Some(kept) = rows.get_mut(k) {
-                for (&place, &x) in places.iter().zip(values) {
-                    kept[day.order[place as usize] as usize] = x;
+    tables.zip(rows).enumerate().for_each_init(
+        Room::default,
+        |room, (date, (tables, mut rows))| {
+            let (ic, rank_ic) = tables;
+            room.prepare(panel, options, universe, forward, date, &rows);
+            for (k, row) in rows.iter_mut().enumerate() {
+                let Room { day, section, returns, correlator, brackets, .. } = &mut *room;
+                let good =
+                    section.process(day, row.values(), &options.preprocess, &mut brackets[k]);
+                if let Row::Kept(row) = row {
+                    row.fill(f64::NAN);
+                    for (&place, &x) in section.places.iter().zip(&section.values) {
+                        row[day.order[place as usize] as usize] = x;
+                    }
+                }
+                if !good {
+                    continue;
+                }
+                let (values, places) = (&section.values, &section.places);
+                let at = k * horizons..(k + 1) * horizons;
+                let least = options.ic.minimum_pairs;
+                correlator.ranks(values, places, returns, least, &mut rank_ic[at.clone()]);
+                if options.pearson {
+                    correlator.pearson(values, places, returns, least, &mut ic[at]);
                 }
             }
-        }
-    });
+        },
+    );
     own
 }
 
@@ -321,6 +373,7 @@ impl Room {
         universe: &[bool],
         forward: &Forward,
         date: usize,
+        rows: &[Row<'_>],
     ) {
         let n = panel.assets.len();
         let cells = date * n..(date + 1) * n;
@@ -333,9 +386,9 @@ impl Room {
         };
         if options.preprocess.fill.method == FillMethod::Drop {
             self.complete.clear();
-            self.complete.extend(cells.clone().map(|cell| {
+            self.complete.extend(cells.clone().zip(0..).map(|(cell, asset): (usize, usize)| {
                 (universe.is_empty() || universe[cell])
-                    && panel.factors.iter().all(|f| f.values[cell].is_finite())
+                    && rows.iter().all(|row| row.values()[asset].is_finite())
             }));
             input.universe = &self.complete;
         }
@@ -343,7 +396,7 @@ impl Room {
         let returns: Vec<&[f64]> =
             (0..forward.horizons.len()).map(|h| forward.row(h, date, n)).collect();
         self.returns.prepare(&self.day.order, &returns);
-        self.brackets.resize(panel.factors.len(), Brackets::default());
+        self.brackets.resize(rows.len(), Brackets::default());
     }
 }
 

@@ -6,22 +6,16 @@
 //! return. A constant cross-section has no weights.
 //!
 //! Alpha and beta are those of a regression on the mean return of the same assets, alpha compounded
-//! over a year: (1 + a)^(days_per_year / horizon) - 1. The owner of a date computes its row; rows
-//! are all-gathered, and every rank summarises them in the order of dates.
+//! over a year: (1 + a)^(days_per_year / horizon) - 1. The owner of a date computes its row
+//! (`sections`); every rank summarises the gathered rows in the order of dates.
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::config::Demean;
-use super::panel::Panel;
-use super::past::Past;
-use super::returns::Forward;
 use super::statistics::{Summary, summary};
-use crate::communicator::Communicator;
-use crate::error::Result;
 
 /// Sizes below this share of the largest value are rounding.
-const ROUNDING: f64 = 1e-12;
+pub(super) const ROUNDING: f64 = 1e-12;
 
 /// The portfolio of one factor and horizon.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,43 +70,27 @@ fn scale(values: &mut [f64], assets: &[usize], demean: bool) {
     assets.iter().for_each(|&a| values[a] /= size);
 }
 
-/// The portfolios of a factor (own dates × assets) for each horizon. Collective.
-pub fn run(
-    comm: &Communicator,
-    past: &mut Past,
-    panel: &Panel,
-    factor: &[f64],
-    forward: &Forward,
-    demean: Demean,
-    days_per_year: f64,
-) -> Result<Vec<Weighted>> {
-    let (n, dates) = (panel.assets.len(), panel.own_dates().len());
-    let mut found = Vec::new();
-    for (returns, &horizon) in forward.values.iter().zip(&forward.horizons) {
-        let own: Vec<f64> = (0..dates)
-            .into_par_iter()
-            .flat_map_iter(|date| {
-                let cells = date * n..(date + 1) * n;
-                let industry = panel.industry.get(cells.clone()).unwrap_or(&[]);
-                of_date(&factor[cells.clone()], &returns[cells], industry, demean)
-            })
-            .collect();
-        let rows = past.gather(comm, &own)?;
-        let (rows, _) = rows.as_chunks::<2>();
-        let series: Vec<f64> = rows.iter().map(|row| row[0]).collect();
-        let (alpha, beta) = line(rows);
-        found.push(Weighted {
-            summary: summary(&series, 1, horizon.saturating_sub(1)),
-            returns: series,
-            annual_alpha: (1.0 + alpha).powf(days_per_year / horizon as f64) - 1.0,
-            beta,
-        });
+/// What the portfolio of one horizon is like: rows are dates with its return and the mean return
+/// of its assets.
+pub(super) fn summarise(rows: &[[f64; 2]], horizon: usize, days_per_year: f64) -> Weighted {
+    let series: Vec<f64> = rows.iter().map(|row| row[0]).collect();
+    let (alpha, beta) = line(rows);
+    Weighted {
+        summary: summary(&series, 1, horizon.saturating_sub(1)),
+        returns: series,
+        annual_alpha: (1.0 + alpha).powf(days_per_year / horizon as f64) - 1.0,
+        beta,
     }
-    Ok(found)
 }
 
-/// The return of the portfolio, and the mean return of its assets.
-fn of_date(factor: &[f64], returns: &[f64], industry: &[u16], demean: Demean) -> [f64; 2] {
+/// The return of the portfolio of a row of values, and the mean return of its assets.
+/// [`super::earnings`] does the same for several horizons at once, without industries.
+pub(super) fn of_date(
+    factor: &[f64],
+    returns: &[f64],
+    industry: &[u16],
+    demean: Demean,
+) -> [f64; 2] {
     let both = |(x, r): (&f64, &f64)| if r.is_nan() { f64::NAN } else { *x };
     let row: Vec<f64> = factor.iter().zip(returns).map(both).collect();
     let weights = weights(&row, industry, demean);

@@ -1,14 +1,20 @@
-//! A long Parquet table read by blocks of dates.
+//! A long table read by blocks of dates.
 //!
-//! A first pass reads the keys (dates, assets, industries) of all row groups, one group a thread at
-//! a time, and keeps what is distinct: all dates and assets, the last industry of each asset, which
-//! decides their order, and the first and last date of each group. Then a block looks at the groups
-//! that touch its dates, and decodes the rows from the first to the last one of its dates, shared
-//! among the ranks; pages before them are skipped. So of a table that is sorted by date every
-//! number is decoded once; of an unsorted one, nearly all of them for every block. Dates come from
-//! the rows, not from the statistics of the file, which may be missing.
+//! A first pass reads the keys (dates, assets, industries) of all parts of the files, one part a
+//! thread at a time, and keeps what is distinct: all dates and assets, the last industry of each
+//! asset, which decides their order, and the first and last date of each part. A part is a row
+//! group of Parquet, some 2 MB of lines of a plain CSV file, or a packed CSV file. Then a block
+//! looks at the parts that touch its dates:
 //!
-//! Memory: the block, and the bytes of one column chunk, packed, for each thread.
+//! * of Parquet it decodes the rows from the first to the last one of its dates, shared among the
+//!   ranks; pages before them are skipped. Dates come from the rows, not from the statistics of the
+//!   file, which may be missing.
+//! * of CSV, ranks share the parts, and parse the numbers of the rows of its dates.
+//!
+//! So of a table that is sorted by date every number is read once; of an unsorted one, nearly all
+//! of it is looked at for every block, as is a packed file for every block that it touches.
+//!
+//! Memory: the block, and for each thread the bytes of one column chunk, packed, or 2 MB of text.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -19,19 +25,20 @@ use rayon::prelude::*;
 use super::columns::Roles;
 use super::long::{self, Axes, ELSEWHERE, Industries, Keys, Rows, Table};
 use super::names::{self, MISSING, Names};
-use super::parquet::Share;
+use super::{csv, parquet};
 use crate::communicator::Communicator;
 use crate::element::Op;
 use crate::error::{Error, Result};
+use crate::factor::config::Infinite;
 use crate::factor::panel::Panel;
 
 /// A table of which all is known but the numbers.
 pub(super) struct Blocks {
-    /// The row groups of all ranks.
-    share: Share,
+    /// The parts of all ranks.
+    parts: Parts,
     files: Vec<PathBuf>,
     roles: Roles,
-    /// The first and the last date of each row group.
+    /// The first and the last date of each part.
     spans: Vec<[i32; 2]>,
     dates: Vec<i32>,
     assets: Vec<String>,
@@ -40,7 +47,15 @@ pub(super) struct Blocks {
     industries: Vec<String>,
 }
 
-/// What is distinct in row groups.
+/// What a block can read by itself.
+pub(super) enum Parts {
+    /// Row groups.
+    Parquet(parquet::Share),
+    /// Pieces of files, and what infinite numbers are.
+    Csv(Vec<csv::Piece>, Infinite),
+}
+
+/// What is distinct in some parts.
 #[derive(Default)]
 struct Survey {
     dates: Vec<i32>,
@@ -94,10 +109,10 @@ impl Survey {
 }
 
 impl Blocks {
-    /// Reads the keys of a table, given all of its row groups. Collective.
-    pub(super) fn open(
+    /// Reads the keys of a Parquet table, given all of its row groups. Collective.
+    pub(super) fn parquet(
         comm: &Communicator,
-        share: Share,
+        share: parquet::Share,
         roles: Roles,
         files: Vec<PathBuf>,
     ) -> Result<Blocks> {
@@ -116,6 +131,44 @@ impl Blocks {
             Ok(())
         };
         comm.agree(read())?;
+        Blocks::known(comm, survey, Parts::Parquet(share), roles, files)
+    }
+
+    /// Reads the keys of a CSV table. Collective.
+    pub(super) fn csv(
+        comm: &Communicator,
+        infinite: Infinite,
+        roles: Roles,
+        files: Vec<PathBuf>,
+    ) -> Result<Blocks> {
+        let (mut survey, mut pieces) = (Survey::default(), Vec::<csv::Piece>::new());
+        let share = (comm.rank(), comm.ranks());
+        let of = |keys| Survey::of(&keys);
+        let read = csv::survey(&files, share, &roles, of, |piece, mut part: Survey| {
+            if pieces.last() == Some(&piece) {
+                // More of a packed file: one part, with one span.
+                let more = part.spans.pop().unwrap_or([i32::MAX, i32::MIN]);
+                if let Some(span) = survey.spans.last_mut() {
+                    *span = [span[0].min(more[0]), span[1].max(more[1])];
+                }
+            } else {
+                pieces.push(piece);
+            }
+            survey.merge(part);
+        });
+        comm.agree(read)?;
+        let pieces = csv::gather(comm, &pieces, &files)?;
+        Blocks::known(comm, survey, Parts::Csv(pieces, infinite), roles, files)
+    }
+
+    /// A table of whose parts this rank has surveyed its own. Collective.
+    fn known(
+        comm: &Communicator,
+        survey: Survey,
+        parts: Parts,
+        roles: Roles,
+        files: Vec<PathBuf>,
+    ) -> Result<Blocks> {
         let dates = long::distinct_dates(comm, &survey.dates)?;
         if dates.is_empty() {
             let first = files.first().map_or(String::new(), |file| file.display().to_string());
@@ -141,7 +194,7 @@ impl Blocks {
         let place = |(place, name): (usize, &String)| (name.as_bytes().into(), place as u32);
         let places = assets.iter().enumerate().map(place).collect();
         let spans = spans.as_chunks().0.to_vec();
-        Ok(Blocks { share, files, roles, spans, dates, assets, places, industries })
+        Ok(Blocks { parts, files, roles, spans, dates, assets, places, industries })
     }
 
     /// The number of dates, assets and factors.
@@ -173,11 +226,21 @@ impl Blocks {
         let dates = self.dates[dates].to_vec();
         let (first, last) = (dates[0], dates[dates.len() - 1]);
         let touches = |span: &[i32; 2]| span[0] <= last && first <= span[1];
-        let groups = (0..self.spans.len()).filter(|&group| touches(&self.spans[group]));
-        let wanted = (&self.roles.date[..], first..=last);
+        let touched = (0..self.spans.len()).filter(|&part| touches(&self.spans[part]));
+        let (rank, ranks) = (comm.rank(), comm.ranks());
         let read = || {
-            let share = self.share.between(groups, wanted, comm.rank(), comm.ranks())?;
-            let mut table = Table::Parquet(share);
+            let mut table = match &self.parts {
+                Parts::Parquet(share) => {
+                    let wanted = (&self.roles.date[..], first..=last);
+                    Table::Parquet(share.between(touched, wanted, rank, ranks)?)
+                }
+                Parts::Csv(pieces, infinite) => {
+                    let own = csv::share(touched.map(|part| &pieces[part]), rank, ranks);
+                    let only = Some(first..=last);
+                    let files = self.files.clone();
+                    Table::Csv(csv::Share::read_pieces(files, &own, roles, *infinite, only)?)
+                }
+            };
             Ok((table.keys(roles)?, table))
         };
         let (keys, table) = comm.agree(read())?;

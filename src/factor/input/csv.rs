@@ -1,26 +1,35 @@
 //! Long tables in CSV. The bytes of all plain files are shared evenly among the ranks, and each
 //! cut moves to the next line start; a packed file (gzip, zstd) goes whole to one rank, since it
 //! cannot be entered in the middle. A rank parses its text in blocks of whole lines, on all of its
-//! threads.
+//! threads (`fields`).
+//!
+//! For blocks of dates, a first pass (`survey`) reads the keys alone and tells which dates stand
+//! in which piece of a file, of some 2 MB of whole lines; then a block parses the pieces that hold
+//! its dates, and keeps the rows of those dates.
 //!
 //! Fields may be quoted (RFC 4180), but a line end inside quotes is not supported: cuts and blocks
 //! could not tell it from the end of a row. The first line of each file names its columns. Missing
 //! is an empty field or NaN, NA, null, None in any case.
 
+mod fields;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::ops::Range;
-use std::path::PathBuf;
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
 
 use csv::{ByteRecord, ReaderBuilder};
 use rayon::prelude::*;
 
+use self::fields::{Fields, Parsed, is_missing, number, records, truth};
 use super::columns::{Column, Kind, Roles};
 use super::files::{Packing, text_from};
+use super::long::Keys;
 use super::names::{MISSING, Names};
+use crate::communicator::Communicator;
 use crate::error::{Error, Result};
 use crate::factor::config::Infinite;
-use crate::factor::dates;
+use crate::sharding::Sharding;
 
 /// The rows of one rank.
 pub(super) struct Share {
@@ -39,38 +48,21 @@ struct Block {
     /// Where its text starts in the text of the file.
     position: u64,
     rows: usize,
+    /// The rows of the text that these are, if others have been passed over.
+    kept: Option<Vec<u32>>,
 }
 
 /// A part of a file that one rank reads.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Piece {
-    file: usize,
+pub(super) struct Piece {
+    pub(super) file: usize,
     /// Bytes of a plain file, before cuts move to line starts; all of a packed one.
-    bytes: Range<u64>,
-    packing: Packing,
+    pub(super) bytes: Range<u64>,
+    pub(super) packing: Packing,
 }
 
-/// Which fields of a record are wanted.
-struct Fields {
-    columns: usize,
-    date: usize,
-    asset: usize,
-    industry: Option<usize>,
-    numbers: Vec<usize>,
-    names: Vec<String>,
-    infinite: Infinite,
-}
-
-/// What a block of lines holds.
-#[derive(Default)]
-struct Parsed {
-    dates: Vec<i32>,
-    assets: (Names, Vec<u32>),
-    industries: (Names, Vec<u32>),
-    numbers: Vec<Vec<f64>>,
-}
-
-const BLOCK_BYTES: usize = 2 << 20;
+/// Text that a thread parses at once; little in tests, so that small files have many blocks.
+const BLOCK_BYTES: usize = if cfg!(test) { 4 << 10 } else { 2 << 20 };
 /// How much of the first file decides which columns hold numbers.
 const SAMPLE_BYTES: u64 = 1 << 16;
 
@@ -108,7 +100,7 @@ pub(super) fn columns(files: &[PathBuf]) -> Result<Vec<Column>> {
 }
 
 /// The names in the first line of `text`.
-fn header(text: &[u8], path: &std::path::Path) -> Result<Vec<String>> {
+fn header(text: &[u8], path: &Path) -> Result<Vec<String>> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text);
     let mut record = ByteRecord::new();
@@ -132,6 +124,18 @@ impl Share {
         roles: &Roles,
         infinite: Infinite,
     ) -> Result<Share> {
+        let pieces = pieces(&files, rank, ranks)?;
+        Share::read_pieces(files, &pieces, roles, infinite, None)
+    }
+
+    /// Reads and parses pieces of files; the rows of `only` those dates, if they are given.
+    pub(super) fn read_pieces(
+        files: Vec<PathBuf>,
+        pieces: &[Piece],
+        roles: &Roles,
+        infinite: Infinite,
+        only: Option<RangeInclusive<i32>>,
+    ) -> Result<Share> {
         let mut share = Share {
             files,
             blocks: Vec::new(),
@@ -141,8 +145,19 @@ impl Share {
             numbers: Vec::new().into_iter(),
         };
         let mut numbers = vec![Vec::new(); roles.numbers().count()];
-        for piece in pieces(&share.files, rank, ranks)? {
-            share.read_piece(&piece, roles, infinite, &mut numbers)?;
+        for piece in pieces {
+            let path = share.files[piece.file].clone();
+            let fields =
+                |names: &[String]| Fields::new(names, roles, &path, infinite, only.clone());
+            read_piece(
+                &path,
+                piece,
+                fields,
+                |parsed| parsed,
+                |position, _, parsed| {
+                    share.append(piece.file, position, parsed, &mut numbers);
+                },
+            )?;
         }
         share.numbers = numbers.into_iter();
         Ok(share)
@@ -152,7 +167,9 @@ impl Share {
     pub(super) fn locate(&self, mut row: usize) -> Result<(usize, u64)> {
         for block in &self.blocks {
             if row < block.rows {
-                return Ok((block.file, self.line(block.file, block.position, row)?));
+                let row = block.kept.as_ref().map_or(row, |kept| kept[row] as usize);
+                let path = &self.files[block.file];
+                return Ok((block.file, line_of(path, block.position, row)?));
             }
             row -= block.rows;
         }
@@ -164,79 +181,155 @@ impl Share {
         self.numbers.next().unwrap_or_default()
     }
 
-    /// The line of row `row` of the text that starts at `position`.
-    fn line(&self, file: usize, position: u64, row: usize) -> Result<u64> {
-        let (reader, before) = text_from(&self.files[file], position)?;
-        let mut reader = records(reader);
-        let mut record = ByteRecord::new();
-        for _ in 0..=row {
-            if !reader.read_byte_record(&mut record).unwrap_or(false) {
-                break;
-            }
-        }
-        Ok(before + record.position().map_or(1, csv::Position::line))
-    }
-
-    fn read_piece(
-        &mut self,
-        piece: &Piece,
-        roles: &Roles,
-        infinite: Infinite,
-        numbers: &mut [Vec<f64>],
-    ) -> Result<()> {
-        let path = &self.files[piece.file].clone();
-        let failed = |e| Error::file(path, "read", &e);
-        let mut file = File::open(path).map_err(failed)?;
-        let mut first = Vec::new();
-        let (reader, _) = text_from(path, 0)?;
-        let mut reader = BufReader::new(reader);
-        reader.read_until(b'\n', &mut first).map_err(failed)?;
-        let fields = Fields::new(&header(&first, path)?, roles, path, infinite)?;
-        let head = first.len() as u64;
-        let (mut reader, mut position): (Box<dyn Read + Send>, u64) =
-            if piece.packing == Packing::Plain {
-                let start = line_start(&mut file, piece.bytes.start.max(head)).map_err(failed)?;
-                let end = line_start(&mut file, piece.bytes.end.max(head)).map_err(failed)?;
-                file.seek(SeekFrom::Start(start)).map_err(failed)?;
-                (Box::new(file.take(end.saturating_sub(start))), start)
-            } else {
-                (Box::new(reader), head)
-            };
-        let threads = rayon::current_num_threads();
-        let mut carry = Vec::new();
-        loop {
-            let mut blocks = Vec::new();
-            while blocks.len() < threads {
-                let block = whole_lines(&mut reader, &mut carry).map_err(failed)?;
-                if block.is_empty() {
-                    break;
-                }
-                blocks.push((position, block));
-                position += blocks[blocks.len() - 1].1.len() as u64;
-            }
-            if blocks.is_empty() {
-                return Ok(());
-            }
-            let parsed: Vec<_> = blocks.par_iter().map(|(_, text)| fields.parse(text)).collect();
-            for ((position, _), parsed) in blocks.iter().zip(parsed) {
-                match parsed {
-                    Ok(parsed) => self.append(piece.file, *position, parsed, numbers),
-                    Err((row, what)) => {
-                        let line = self.line(piece.file, *position, row)?;
-                        return Err(Error::line(path, line, what));
-                    }
-                }
-            }
-        }
-    }
-
     fn append(&mut self, file: usize, position: u64, parsed: Parsed, numbers: &mut [Vec<f64>]) {
-        self.blocks.push(Block { file, position, rows: parsed.dates.len() });
+        let all = parsed.kept.is_empty();
+        let kept = if all { None } else { Some(parsed.kept) };
+        self.blocks.push(Block { file, position, rows: parsed.dates.len(), kept });
         self.dates.extend(parsed.dates);
         append_texts(&mut self.assets, &parsed.assets);
         append_texts(&mut self.industries, &parsed.industries);
         numbers.iter_mut().zip(parsed.numbers).for_each(|(all, part)| all.extend(part));
     }
+}
+
+/// The line of row `row` of the text of a file that starts at `position`.
+fn line_of(path: &Path, position: u64, row: usize) -> Result<u64> {
+    let (reader, before) = text_from(path, position)?;
+    let mut reader = records(reader);
+    let mut record = ByteRecord::new();
+    for _ in 0..=row {
+        if !reader.read_byte_record(&mut record).unwrap_or(false) {
+            break;
+        }
+    }
+    Ok(before + record.position().map_or(1, csv::Position::line))
+}
+
+/// Parses the blocks of whole lines of a piece and turns each into what `of` makes of it, on all
+/// threads; then calls `take` with the position of each block in the text of the file, its bytes,
+/// and that, in order.
+fn read_piece<T: Send>(
+    path: &Path,
+    piece: &Piece,
+    fields: impl FnOnce(&[String]) -> Result<Fields>,
+    of: impl Fn(Parsed) -> T + Sync,
+    mut take: impl FnMut(u64, u64, T),
+) -> Result<()> {
+    let failed = |e| Error::file(path, "read", &e);
+    let mut file = File::open(path).map_err(failed)?;
+    let mut first = Vec::new();
+    let (reader, _) = text_from(path, 0)?;
+    let mut reader = BufReader::new(reader);
+    reader.read_until(b'\n', &mut first).map_err(failed)?;
+    let fields = fields(&header(&first, path)?)?;
+    let head = first.len() as u64;
+    let (mut reader, mut position): (Box<dyn Read + Send>, u64) = if piece.packing == Packing::Plain
+    {
+        let start = line_start(&mut file, piece.bytes.start.max(head)).map_err(failed)?;
+        let end = line_start(&mut file, piece.bytes.end.max(head)).map_err(failed)?;
+        file.seek(SeekFrom::Start(start)).map_err(failed)?;
+        (Box::new(file.take(end.saturating_sub(start))), start)
+    } else {
+        (Box::new(reader), head)
+    };
+    let mut carry = Vec::new();
+    loop {
+        let mut blocks = Vec::new();
+        while blocks.len() < rayon::current_num_threads() {
+            let block = whole_lines(&mut reader, &mut carry).map_err(failed)?;
+            if block.is_empty() {
+                break;
+            }
+            blocks.push(block);
+        }
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        let parsed: Vec<_> = blocks.par_iter().map(|text| fields.parse(text).map(&of)).collect();
+        for (text, parsed) in blocks.iter().zip(parsed) {
+            let bytes = text.len() as u64;
+            match parsed {
+                Ok(parsed) => take(position, bytes, parsed),
+                Err((row, what)) => {
+                    return Err(Error::line(path, line_of(path, position, row)?, what));
+                }
+            }
+            position += bytes;
+        }
+    }
+}
+
+/// Reads the keys of the share of `rank`, and calls `take` with what `of` makes of each piece of it
+/// that a block of dates may read by itself: some whole lines, or, again and again for its parts, a
+/// packed file.
+pub(super) fn survey<T: Send>(
+    files: &[PathBuf],
+    (rank, ranks): (usize, usize),
+    roles: &Roles,
+    of: impl Fn(Keys) -> T + Sync,
+    mut take: impl FnMut(Piece, T),
+) -> Result<()> {
+    let keys = Roles {
+        date: roles.date.clone(),
+        asset: roles.asset.clone(),
+        industry: roles.industry.clone(),
+        ..Roles::default()
+    };
+    let of = |parsed: Parsed| {
+        let Parsed { dates, assets, industries, .. } = parsed;
+        of(Keys { dates, assets, industries: keys.industry.as_ref().map(|_| industries) })
+    };
+    for piece in pieces(files, rank, ranks)? {
+        let path = &files[piece.file];
+        let fields = |names: &[String]| Fields::new(names, &keys, path, Infinite::Missing, None);
+        read_piece(path, &piece, fields, of, |position, bytes, found| {
+            let mut part = piece.clone();
+            if piece.packing == Packing::Plain {
+                part.bytes = position..position + bytes;
+            }
+            take(part, found);
+        })?;
+    }
+    Ok(())
+}
+
+/// The pieces of all ranks. Collective.
+pub(super) fn gather(comm: &Communicator, own: &[Piece], files: &[PathBuf]) -> Result<Vec<Piece>> {
+    let packings: Result<Vec<Packing>> = files.iter().map(|path| Packing::of(path)).collect();
+    let packings = comm.agree(packings)?;
+    let own: Vec<u64> =
+        own.iter().flat_map(|p| [p.file as u64, p.bytes.start, p.bytes.end]).collect();
+    let all = comm.all_gather_vec(&own)?.0;
+    let piece = |&[file, start, end]: &[u64; 3]| Piece {
+        file: file as usize,
+        bytes: start..end,
+        packing: packings[file as usize],
+    };
+    Ok(all.as_chunks().0.iter().map(piece).collect())
+}
+
+/// The share of `rank` in some pieces, in order and with about the same number of bytes for each;
+/// neighbours are one piece.
+pub(super) fn share<'p>(
+    pieces: impl Iterator<Item = &'p Piece>,
+    rank: usize,
+    ranks: usize,
+) -> Vec<Piece> {
+    let pieces: Vec<&Piece> = pieces.collect();
+    let mut prefix = vec![0];
+    for piece in &pieces {
+        prefix.push(prefix[prefix.len() - 1] + piece.bytes.end - piece.bytes.start);
+    }
+    let mut own: Vec<Piece> = Vec::new();
+    for piece in &pieces[Sharding::balanced(&prefix, ranks, 1).range(rank)] {
+        match own.last_mut() {
+            Some(last) if last.file == piece.file && last.bytes.end == piece.bytes.start => {
+                last.bytes.end = piece.bytes.end;
+            }
+            _ => own.push((*piece).clone()),
+        }
+    }
+    own
 }
 
 fn append_texts(all: &mut (Names, Vec<u32>), part: &(Names, Vec<u32>)) {
@@ -296,127 +389,5 @@ fn whole_lines(reader: &mut impl Read, carry: &mut Vec<u8>) -> std::io::Result<V
             *carry = text.split_off(last + 1);
             return Ok(text);
         }
-    }
-}
-
-fn records<R: Read>(reader: R) -> csv::Reader<R> {
-    ReaderBuilder::new().has_headers(false).flexible(true).from_reader(reader)
-}
-
-impl Fields {
-    fn new(
-        names: &[String],
-        roles: &Roles,
-        path: &std::path::Path,
-        infinite: Infinite,
-    ) -> Result<Fields> {
-        let place = |wanted: &str| {
-            names.iter().position(|name| name == wanted).ok_or_else(|| {
-                let what = format!("no column '{wanted}'; there are {}", names.join(", "));
-                Error::line(path, 1, what)
-            })
-        };
-        Ok(Fields {
-            columns: names.len(),
-            date: place(&roles.date)?,
-            asset: place(&roles.asset)?,
-            industry: roles.industry.as_deref().map(place).transpose()?,
-            numbers: roles.numbers().map(place).collect::<Result<_>>()?,
-            names: roles.numbers().map(str::to_owned).collect(),
-            infinite,
-        })
-    }
-
-    /// The rows of whole lines; or the row that is wrong, and how.
-    fn parse(&self, text: &[u8]) -> std::result::Result<Parsed, (usize, String)> {
-        let mut parsed =
-            Parsed { numbers: vec![Vec::new(); self.numbers.len()], ..Parsed::default() };
-        let mut reader = records(text);
-        let mut record = ByteRecord::new();
-        let mut last: (Vec<u8>, i32) = Default::default();
-        loop {
-            let row = parsed.dates.len();
-            match reader.read_byte_record(&mut record) {
-                Ok(true) => {}
-                Ok(false) => return Ok(parsed),
-                Err(e) => return Err((row, e.to_string())),
-            }
-            self.parse_row(&record, &mut parsed, &mut last).map_err(|what| (row, what))?;
-        }
-    }
-
-    fn parse_row(
-        &self,
-        record: &ByteRecord,
-        parsed: &mut Parsed,
-        last: &mut (Vec<u8>, i32),
-    ) -> std::result::Result<(), String> {
-        if record.len() != self.columns {
-            let (found, expected) = (record.len(), self.columns);
-            return Err(format!("{found} fields; expected {expected}, as in the first line"));
-        }
-        let shown = |field: usize| String::from_utf8_lossy(&record[field]).into_owned();
-        // Dates repeat: one is parsed when it changes.
-        if last.0 != record[self.date] || last.0.is_empty() {
-            let date = dates::parse(&record[self.date]).ok_or_else(|| {
-                format!("'{}' is no date; expected YYYY-MM-DD or yyyymmdd", shown(self.date))
-            })?;
-            *last = (record[self.date].to_vec(), date);
-        }
-        parsed.dates.push(last.1);
-        let asset = record[self.asset].trim_ascii();
-        if asset.is_empty() {
-            return Err("no asset".into());
-        }
-        let asset = parsed.assets.0.number(asset);
-        parsed.assets.1.push(asset);
-        if let Some(industry) = self.industry {
-            let text = record[industry].trim_ascii();
-            let names = &mut parsed.industries.0;
-            let number = if is_missing(text) { MISSING } else { names.number(text) };
-            parsed.industries.1.push(number);
-        }
-        for ((column, &field), name) in
-            parsed.numbers.iter_mut().zip(&self.numbers).zip(&self.names)
-        {
-            let x = number(&record[field])
-                .or_else(|| truth(&record[field]).map(|truth| f64::from(u8::from(truth))))
-                .ok_or_else(|| {
-                    let advice = "a column of text can be left out by factors.exclude";
-                    format!("{name}: '{}' is no number; {advice}", shown(field))
-                })?;
-            match self.infinite {
-                Infinite::Error if x.is_infinite() => {
-                    let advice = "write it as missing, or set input.infinite";
-                    return Err(format!("{name}: '{}' ({advice})", shown(field)));
-                }
-                _ => column.push(if x.is_infinite() { f64::NAN } else { x }),
-            }
-        }
-        Ok(())
-    }
-}
-
-fn is_missing(field: &[u8]) -> bool {
-    let is = |word: &str| field.eq_ignore_ascii_case(word.as_bytes());
-    field.is_empty() || ["nan", "na", "n/a", "null", "none"].into_iter().any(is)
-}
-
-/// The number in a field, NaN if it is missing.
-fn number(field: &[u8]) -> Option<f64> {
-    let field = field.trim_ascii();
-    let first = field.first().copied().unwrap_or(b'n');
-    if first.is_ascii_alphabetic() && is_missing(field) || field.is_empty() {
-        return Some(f64::NAN);
-    }
-    std::str::from_utf8(field).ok()?.parse().ok()
-}
-
-fn truth(field: &[u8]) -> Option<bool> {
-    let is = |word: &str| field.trim_ascii().eq_ignore_ascii_case(word.as_bytes());
-    match () {
-        () if ["true", "yes", "y"].into_iter().any(is) => Some(true),
-        () if ["false", "no", "n"].into_iter().any(is) => Some(false),
-        () => None,
     }
 }

@@ -4,11 +4,10 @@
 //! | --- | --- |
 //! | synthetic panel | nothing: it is made |
 //! | long Parquet | the row groups that touch its dates (see `blocks`) |
-//! | long CSV, wide matrices | nothing: the whole panel is read first and stays in memory |
+//! | long CSV | the lines near its dates, and packed files that have some of them |
+//! | wide matrices | nothing: the whole panel is read first and stays in memory |
 //!
-//! The rows of a CSV table may come in any order and have to meet their dates once, in one exchange
-//! of all of them, so such a table cannot be read by blocks; write it as Parquet, sorted by date.
-//! Blocks still bound what is computed from it: processed factors, returns and windows.
+//! Blocks of wide matrices still bound what is computed from them: returns and windows.
 
 use std::mem;
 use std::ops::Range;
@@ -16,7 +15,7 @@ use std::ops::Range;
 use super::blocks;
 use super::columns;
 use super::files::Format;
-use super::{load, open_files, parquet, select};
+use super::{csv, load, open_files, parquet, select};
 use crate::communicator::Communicator;
 use crate::element::Element;
 use crate::error::Result;
@@ -66,13 +65,19 @@ impl<'c> Reader<'c> {
             return Ok(Kind::Synthetic(generator::Blocks::new(comm.agree(synthetic)?)));
         }
         let (files, format, wide) = open_files(comm, source, config)?;
-        if format != Format::Parquet || wide {
+        if format == Format::Npy || wide {
             return Ok(Kind::Whole(load(comm, source, config)?));
+        }
+        if format == Format::Csv {
+            let columns = comm.agree(csv::columns(&files))?;
+            let roles = comm.agree(columns::roles(source, &columns, config, false))?;
+            let blocks = blocks::Blocks::csv(comm, config.input.infinite, roles, files)?;
+            return Ok(Kind::Long(blocks));
         }
         let opened = parquet::Share::open(files.clone(), 0, 1, config.input.infinite);
         let (share, columns) = comm.agree(opened)?;
         let roles = comm.agree(columns::roles(source, &columns, config, false))?;
-        Ok(Kind::Long(blocks::Blocks::open(comm, share, roles, files)?))
+        Ok(Kind::Long(blocks::Blocks::parquet(comm, share, roles, files)?))
     }
 
     /// The number of dates, assets and factors.

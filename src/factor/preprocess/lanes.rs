@@ -70,38 +70,92 @@ pub(crate) fn sum3(w: &[f64], x: &[f64], y: &[f64]) -> f64 {
     total(lanes)
 }
 
-/// Over pairs of values that are both there: their number, Σ x, Σ y, Σ x², Σ y², Σ x y. A value
-/// that is not there is 0 in `x` or `y`, and its mark `p` or `q` is 0; other marks are 1.
+/// Over pairs of values that are both there, for each of several columns `y` with the marks `q`:
+/// their number, Σ x, Σ y, Σ x², Σ y², Σ x y. A value that is not there is 0 in `x` or `y`, and its
+/// mark `p` or `q` is 0; other marks are 1. Several columns at once read `x` and `p` once, and add
+/// up side by side.
 #[inline(always)]
-pub(crate) fn sum_pairs(x: &[f64], p: &[f64], y: &[f64], q: &[f64]) -> [f64; 6] {
-    let mut lanes = [[0.0; LANES]; 6];
+pub(crate) fn sum_pairs<const M: usize>(
+    x: &[f64],
+    p: &[f64],
+    y: [&[f64]; M],
+    q: [&[f64]; M],
+) -> [[f64; 6]; M] {
     let n = x.len();
-    let (y, p, q) = (&y[..n], &p[..n], &q[..n]);
     let whole = n - n % LANES;
-    for start in (0..whole).step_by(LANES) {
-        for lane in 0..LANES {
-            add_pair(
-                &mut lanes,
-                lane,
-                x[start + lane],
-                p[start + lane],
-                y[start + lane],
-                q[start + lane],
-            );
+    let ((x, x_rest), (p, p_rest)) = (x.as_chunks::<LANES>(), p[..n].as_chunks::<LANES>());
+    let y_chunks = y.map(|y| &y[..n].as_chunks::<LANES>().0[..x.len()]);
+    let q_chunks = q.map(|q| &q[..n].as_chunks::<LANES>().0[..x.len()]);
+    let mut lanes = [[[0.0; LANES]; 6]; M];
+    for (i, (x, p)) in x.iter().zip(p).enumerate() {
+        for m in 0..M {
+            add_pairs(&mut lanes[m], x, p, &y_chunks[m][i], &q_chunks[m][i]);
         }
     }
-    for i in whole..n {
-        add_pair(&mut lanes, i - whole, x[i], p[i], y[i], q[i]);
+    for (i, (&x, &p)) in x_rest.iter().zip(p_rest).enumerate() {
+        for m in 0..M {
+            let (y, q, lanes) = (y[m][whole + i], q[m][whole + i], &mut lanes[m]);
+            lanes[0][i] += p * q;
+            lanes[1][i] += x * q;
+            lanes[2][i] += y * p;
+            lanes[3][i] += x * x * q;
+            lanes[4][i] += y * y * p;
+            lanes[5][i] += x * y;
+        }
     }
-    lanes.map(total)
+    lanes.map(|sums| sums.map(total))
 }
 
+/// One vector of pairs.
 #[inline(always)]
-fn add_pair(lanes: &mut [[f64; LANES]; 6], lane: usize, x: f64, p: f64, y: f64, q: f64) {
-    lanes[0][lane] += p * q;
-    lanes[1][lane] += x * q;
-    lanes[2][lane] += y * p;
-    lanes[3][lane] += x * x * q;
-    lanes[4][lane] += y * y * p;
-    lanes[5][lane] += x * y;
+fn add_pairs(
+    lanes: &mut [[f64; LANES]; 6],
+    x: &[f64; LANES],
+    p: &[f64; LANES],
+    y: &[f64; LANES],
+    q: &[f64; LANES],
+) {
+    // A loop for each sum: each is one vector.
+    for i in 0..LANES {
+        lanes[0][i] += p[i] * q[i];
+    }
+    for i in 0..LANES {
+        lanes[1][i] += x[i] * q[i];
+    }
+    for i in 0..LANES {
+        lanes[2][i] += y[i] * p[i];
+    }
+    for i in 0..LANES {
+        lanes[3][i] += x[i] * x[i] * q[i];
+    }
+    for i in 0..LANES {
+        lanes[4][i] += y[i] * y[i] * p[i];
+    }
+    for i in 0..LANES {
+        lanes[5][i] += x[i] * y[i];
+    }
+}
+
+/// Σ x y for each of several columns `y`, each with the additions of [`sum2`].
+#[inline(always)]
+pub(crate) fn dots<const M: usize>(x: &[f64], y: [&[f64]; M]) -> [f64; M] {
+    let n = x.len();
+    let whole = n - n % LANES;
+    let (x, x_rest) = x.as_chunks::<LANES>();
+    let chunks = y.map(|y| &y[..n].as_chunks::<LANES>().0[..x.len()]);
+    let mut lanes = [[0.0; LANES]; M];
+    for (i, x) in x.iter().enumerate() {
+        for m in 0..M {
+            let y = &chunks[m][i];
+            for lane in 0..LANES {
+                lanes[m][lane] += x[lane] * y[lane];
+            }
+        }
+    }
+    for (i, &x) in x_rest.iter().enumerate() {
+        for m in 0..M {
+            lanes[m][i] += x * y[m][whole + i];
+        }
+    }
+    lanes.map(total)
 }

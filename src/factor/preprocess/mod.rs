@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{self, Config};
 
 pub use day::{Day, DayInput};
-pub(crate) use lanes::{range, sum as sum_with, sum_pairs, sum2};
+pub(crate) use lanes::{dots, range, sum as sum_with, sum_pairs};
 pub use section::{Brackets, Section};
 pub(crate) use winsorise::quantile;
 
