@@ -9,8 +9,8 @@
 //! Prints a line for each way to store and to step: nanoseconds a parameter of the slowest rank,
 //! the bytes a parameter that the module of `optimizer::distributed` states, the bandwidth that
 //! makes, and the bandwidth of a plain loop over the arrays of the fused step beside it: every rank
-//! at once, in the same kinds of memory. `bench/peers/ddp.py` measures PyTorch at the same size in the
-//! same session.
+//! at once, in the same kinds of memory. `bench/peers/ddp.py` measures PyTorch at the same size in
+//! the same session.
 
 #![allow(clippy::print_stdout)] // the result is a table
 

@@ -1,8 +1,8 @@
 //! The parameter buffer: what the forward pass reads, and how buckets are gathered after a step.
 //!
 //! On one node the buffer exists once for all ranks (`InPlaceVector`: each rank changes its shard,
-//! and gathering is a synchronisation). Elsewhere each rank has its own copy; a bucket's all_gather is in place and started, and the forward pass waits for it where its
-//! first parameter is used.
+//! and gathering is a synchronisation). Elsewhere each rank has its own copy; a bucket's all_gather
+//! is in place and started, and the forward pass waits for it where its first parameter is used.
 //! Buckets are started from the last one, which holds the first layers.
 //!
 //! 16-bit parameters are computed with in f32, so the forward pass has an f32 copy of them, written

@@ -26,8 +26,8 @@
 //! A block of 1 MiB was faster than of 512 KiB, 2 MiB and 4 MiB (uniform graph of 4 Mi nodes, f32).
 //! Entries of a block in the order of their sources, so that the table is streamed and the sums are
 //! random, in windows of 2¹⁶ rows one after another: uniform graph 0.58 for 0.66 ns an edge in f32
-//! but 1.05 for 0.90 in f64, Kronecker graphs of scale 20 and 22 the same or slower (Zen 4, where an
-//! access to the second-level cache, read or changed, takes 0.85 ns on one core: 0.42 on two).
+//! but 1.05 for 0.90 in f64, Kronecker graphs of scale 20 and 22 the same or slower (Zen 4, where
+//! an access to the second-level cache takes 0.85 ns on one core: 0.42 an edge on two).
 //! Not tried: vector gathers for the short rows. With two or three entries of a row in a block, the
 //! permutation that groups rows of equal counts would cost as many accesses as the entries.
 
@@ -125,28 +125,31 @@ impl<P: Precision> BlockedRows<P> {
         }
         let blocks = table_len.div_ceil(1 << shift).max(1);
         let height = 1usize << (32 - shift);
-        let windows: Vec<Window<P::Sum>> = (0..rows.div_ceil(height))
-            .into_par_iter()
-            .map(|w| {
-                let rows = w * height..((w + 1) * height).min(rows);
-                Window::build(csr, rows, table_len, blocks, shift)
-            })
-            .collect::<Result<_, BadIndex>>()?;
+        let window = |w: usize| {
+            let rows = w * height..((w + 1) * height).min(rows);
+            Window::build(csr, rows, table_len, blocks, shift)
+        };
+        let entries = csr.sources.len();
         let mut all = BlockedRows {
             table_len,
             rows,
             shift,
             starts: vec![0],
-            entries: Vec::with_capacity(windows.iter().map(|w| w.entries.len()).sum()),
-            weights: Vec::with_capacity(windows.iter().map(|w| w.weights.len()).sum()),
+            // Pages that turn out to be too many are never touched.
+            entries: Vec::with_capacity(entries),
+            weights: Vec::with_capacity(if csr.weights.is_empty() { 0 } else { entries }),
             long_starts: vec![0],
             long: Vec::new(),
             long_entries: Vec::new(),
             long_weights: Vec::new(),
             kernel,
         };
-        for window in windows {
-            all.take(window);
+        // A few at a time, so that what they take beside the entries stays small.
+        let windows: Vec<usize> = (0..rows.div_ceil(height)).collect();
+        for some in windows.chunks(rayon::current_num_threads()) {
+            let some: Vec<_> =
+                some.par_iter().map(|&w| window(w)).collect::<Result<_, BadIndex>>()?;
+            some.into_iter().for_each(|window| all.take(window));
         }
         // The loops may read 16 more.
         all.long_entries.extend([0; LANES]);

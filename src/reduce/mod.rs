@@ -8,8 +8,9 @@
 //! `exact` holds order-independent sums; `gather` holds row sums of sparse matrices, on the vectors
 //! of `vector16`, and `blocked` the same for tables beyond the caches. `step` holds the
 //! element-wise steps of optimizers; `squares` what a step needs to know of its gradients first:
-//! their norm and whether they are finite, and `fused` all of that in one loop. `matrix` holds matrix products; `simd` runs other loops
-//! on wide vectors; `streaming` writes results past the caches.
+//! their norm and whether they are finite, and `fused` all of that in one loop. `matrix` holds
+//! matrix products; `simd` runs other loops on wide vectors; `streaming` writes results past the
+//! caches.
 
 #![allow(unsafe_code)] // raw slices of several ranks meet here; see `ReduceFn`
 

@@ -57,8 +57,8 @@ pub(crate) struct NodeReduce<T: Element> {
 }
 
 impl<T: Element> NodeReduce<T> {
-    /// Elements of a block of sums: 16 KiB of f32. With 64 KiB a step with its norm took 1.1 times as
-    /// long; with 4 KiB what is done once a block begins to count.
+    /// Elements of a block of sums: 16 KiB of f32. With 64 KiB a step with its norm took 1.1 times
+    /// as long; with 4 KiB what is done once a block begins to count.
     pub(crate) const BLOCK: usize = 4096;
 
     /// Finds the parts of all ranks, of `n` elements each, of which this rank owns `own`. The sums
