@@ -129,15 +129,13 @@ impl<P: Precision> BlockedRows<P> {
             let rows = w * height..((w + 1) * height).min(rows);
             Window::build(csr, rows, table_len, blocks, shift)
         };
-        let entries = csr.sources.len();
         let mut all = BlockedRows {
             table_len,
             rows,
             shift,
             starts: vec![0],
-            // Pages that turn out to be too many are never touched.
-            entries: Vec::with_capacity(entries),
-            weights: Vec::with_capacity(if csr.weights.is_empty() { 0 } else { entries }),
+            entries: Vec::new(),
+            weights: Vec::new(),
             long_starts: vec![0],
             long: Vec::new(),
             long_entries: Vec::new(),
@@ -165,12 +163,12 @@ impl<P: Precision> BlockedRows<P> {
             self.starts.push(self.starts[self.starts.len() - 1] + count);
             self.long_starts.push(self.long_starts[self.long_starts.len() - 1] + long);
         }
-        self.entries.extend_from_slice(&window.entries);
-        self.weights.extend_from_slice(&window.weights);
+        append(&mut self.entries, window.entries);
+        append(&mut self.weights, window.weights);
         let moved = |rows: LongRows| LongRows { at: rows.at + offset, ..rows };
         self.long.extend(window.long.into_iter().map(moved));
-        self.long_entries.extend_from_slice(&window.long_entries);
-        self.long_weights.extend_from_slice(&window.long_weights);
+        append(&mut self.long_entries, window.long_entries);
+        append(&mut self.long_weights, window.long_weights);
     }
 
     /// How many of the ascending `sources` of a row lie before a cut at the source `at`. Short
@@ -291,6 +289,14 @@ impl<P: Precision> BlockedRows<P> {
         for (&row, part) in long.rows[..real].iter().zip(parts) {
             sums[row as usize] = sums[row as usize] + part;
         }
+    }
+}
+
+/// Appends a part. The first is not copied: where nodes are ordered by degree it has most entries.
+fn append<T>(all: &mut Vec<T>, mut part: Vec<T>) {
+    match all.is_empty() {
+        true => *all = part,
+        false => all.append(&mut part),
     }
 }
 
