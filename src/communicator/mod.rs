@@ -9,8 +9,8 @@
 //!   `overlap`: started with borrowed buffers, inside a scope.
 //! * `choice`: which algorithm a call takes, and calls that the MPI library itself serves.
 //! * `groups`: splitting, grids, agreeing on an error.
-//! * `shared_vector`: a vector once a node, `in_place_vector` in one copy; `needed`: only what other
-//!   nodes read of it is sent.
+//! * `shared_vector`: a vector once a node, `in_place_vector` in one copy; `needed`: only what
+//!   other nodes read of it is sent.
 
 mod background;
 mod call;
