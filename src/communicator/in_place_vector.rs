@@ -90,3 +90,58 @@ impl<T: Element> InPlaceVector<T> {
         self.vector.whole()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::communicator::Settings;
+    use crate::launch;
+
+    #[test]
+    fn every_rank_reads_what_all_have_written() {
+        for ranks in 1..=5 {
+            for n in [0, 1, ranks - 1, ranks, ranks + 1, 1000] {
+                let run = launch::threads(ranks, |c| {
+                    let sharding = Sharding::even(n, ranks);
+                    let mut vector = c.in_place_vector::<u64>(&sharding)?;
+                    assert!(vector.whole().iter().all(|&x| x == 0));
+                    for turn in 1..4u64 {
+                        vector.open()?;
+                        let own = vector.own_mut().iter_mut().zip(sharding.range(c.rank()));
+                        // What was written in the turn before is still there.
+                        own.for_each(|(x, i)| *x += turn * (i as u64 + 1));
+                        vector.close()?;
+                        let sum = turn * (turn + 1) / 2;
+                        let expected = (0..n as u64).map(|i| sum * (i + 1));
+                        assert!(vector.whole().iter().copied().eq(expected), "{n} on {ranks}");
+                    }
+                    Ok(())
+                });
+                run.unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn it_is_for_one_node_and_a_sharding_of_its_ranks() {
+        let refused = |nodes: &[usize], ranks: usize| {
+            let made = launch::threads_on_nodes(nodes, Settings::default(), |c| {
+                c.in_place_vector::<f32>(&Sharding::even(8, ranks)).map(|_| ())
+            });
+            made.unwrap_err().message
+        };
+        assert!(refused(&[0, 1], 2).contains("on 2 nodes"));
+        assert!(refused(&[0, 0], 3).contains("for 3 ranks"));
+    }
+
+    #[test]
+    fn nobody_reads_while_it_is_open() {
+        let read = launch::threads(1, |c| {
+            let mut vector = c.in_place_vector::<f32>(&Sharding::even(3, 1))?;
+            vector.open()?;
+            Ok(vector.whole().len())
+        });
+        let message = read.unwrap_err().message;
+        assert!(message.contains("read before `open`"), "{message}");
+    }
+}

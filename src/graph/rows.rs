@@ -5,7 +5,7 @@
 //! lines, ranks or messages, and a sum over a row is the same bits everywhere.
 //!
 //! Built by counting sort: the lengths of the rows are known first, so each edge goes straight to
-//! its row ([`Filling`]), in whatever portions edges come; then short sorts inside the rows. Two
+//! its row (`Filling`), in whatever portions edges come; then short sorts inside the rows. Two
 //! random accesses an edge, where a sort of all edges would need log₂ of their number. Holds 4
 //! bytes an edge (12 with weights) and 8 a node, from the first edge on; nothing besides.
 
