@@ -4,41 +4,8 @@
 use half::bf16;
 
 use super::*;
-use crate::reduce::step::{AdamScalars, Copy16, LionScalars, SgdScalars};
-
-fn rules() -> [Scalars; 4] {
-    let sgd = SgdScalars {
-        lr: 0.1,
-        decay: 0.01,
-        momentum: 0.0,
-        one_minus_dampening: 0.8,
-        nesterov: false,
-        first: false,
-    };
-    [
-        Scalars::Adam(AdamScalars {
-            keep: 0.999,
-            l2: 0.0,
-            beta1: 0.9,
-            one_minus_beta1: 0.1,
-            beta2: 0.95,
-            one_minus_beta2: 0.05,
-            rate: 0.01,
-            correction2_sqrt: 0.7,
-            epsilon: 1e-8,
-        }),
-        Scalars::Sgd(sgd),
-        Scalars::Sgd(SgdScalars { momentum: 0.9, ..sgd }),
-        Scalars::Lion(LionScalars {
-            keep: 0.999,
-            lr: 0.01,
-            beta1: 0.9,
-            one_minus_beta1: 0.1,
-            beta2: 0.99,
-            one_minus_beta2: 0.01,
-        }),
-    ]
-}
+use crate::reduce::step::Copy16;
+use crate::reduce::step::tests::all_scalars;
 
 /// Elements whose sizes spread over 2^`spread`.
 fn value(part: usize, i: usize, spread: i32) -> f32 {
@@ -75,7 +42,7 @@ fn one_loop_has_the_bits_of_three() {
             for n in [0, 1, 15, 16, 17, 1023, 1024, 1025, 3000, 5 * BLOCK + 7] {
                 let make = |part| (0..n).map(|i| value(part, i, spread)).collect();
                 let parts: Vec<Vec<f32>> = (0..k).map(make).collect();
-                for scalars in rules() {
+                for scalars in all_scalars() {
                     let three = run(&parts, &scalars, in_blocks);
                     let one = run(&parts, &scalars, sum_square_step);
                     assert!(one == three, "spread {spread}, {k} parts of {n}, {scalars:?}");
@@ -98,7 +65,7 @@ fn lost_bets_are_made_good() {
     };
     let parts: Vec<Vec<f32>> =
         (0..2).map(|k| (0..9 * 700).map(|i| size(i) * (1 + k + i % 2) as f32).collect()).collect();
-    for scalars in rules() {
+    for scalars in all_scalars() {
         let (one, three) =
             (run(&parts, &scalars, sum_square_step), run(&parts, &scalars, in_blocks));
         assert_eq!(one.2, three.2, "{scalars:?}");
@@ -113,7 +80,7 @@ fn a_sum_that_is_not_finite_is_found_anywhere() {
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let mut parts = vec![vec![1.0; n]; 3];
                 parts[at % 3][at] = bad;
-                let outcome = run(&parts, &rules()[0], sum_square_step);
+                let outcome = run(&parts, &all_scalars()[0], sum_square_step);
                 assert!(!outcome.3, "{bad} at {at} of {n}");
             }
         }

@@ -387,4 +387,4 @@ impl Rule for Lion {
 
 #[cfg(test)]
 #[path = "step_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -44,7 +44,7 @@ const LION: LionScalars = LionScalars {
     one_minus_beta2: 0.01,
 };
 
-fn all_scalars() -> [Scalars; 8] {
+pub(in crate::reduce) fn all_scalars() -> [Scalars; 8] {
     [
         Scalars::Adam(ADAM),
         Scalars::Adam(AdamScalars { keep: 1.0, l2: 0.01, ..ADAM }),
