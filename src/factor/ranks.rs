@@ -39,13 +39,19 @@ impl Order {
         if n == 0 {
             return;
         }
-        if !self.by_counting(values, labels) {
+        // Compiled for shifts by a register as much as for vectors.
+        let sorted = vectorised(
+            #[inline(always)]
+            || self.by_counting(values, labels),
+        );
+        if !sorted {
             self.by_comparison(values, labels);
         }
         self.find_ties();
     }
 
     /// False if the values do not suit it.
+    #[inline(always)]
     fn by_counting(&mut self, values: &[f64], labels: &[u32]) -> bool {
         let n = values.len();
         let position_bits = usize::BITS - (n - 1).leading_zeros();
@@ -53,41 +59,19 @@ impl Order {
             return false;
         }
         let half_bits = (position_bits + 8).min(32 - position_bits) / 2;
-        let mask = (1usize << half_bits) - 1;
         if !self.fill_keys(values, position_bits, 2 * half_bits) {
             return false;
         }
-        // As many counters as digits: all that are possible would fill the first cache level.
+        self.passed.resize(n, 0);
         let Order { keys, passed, counts, .. } = self;
-        for counts in counts.iter_mut() {
-            counts.clear();
-            counts.resize(mask + 1, 0);
-        }
-        let [low, high] = counts;
-        let (low_counts, high_counts) = (&mut low[..=mask], &mut high[..=mask]);
-        for &key in keys.iter() {
-            let key = (key >> position_bits) as usize;
-            low_counts[key & mask] += 1;
-            high_counts[key >> half_bits & mask] += 1;
-        }
-        for counts in [&mut *low_counts, &mut *high_counts] {
-            let mut start = 0;
-            for count in counts {
-                (*count, start) = (start, start + *count);
-            }
-        }
-        passed.resize(n, 0);
-        scatter(keys, passed, low_counts, position_bits, mask);
-        scatter(passed, keys, high_counts, position_bits + half_bits, mask);
+        by_digits(keys, passed, counts, position_bits, half_bits);
         self.settle(values, labels, (1u32 << position_bits) - 1)
     }
 
     /// Keys that never fall where values rise.
+    #[inline(always)]
     fn fill_keys(&mut self, values: &[f64], position_bits: u32, bits: u32) -> bool {
-        let (low, high) = vectorised(
-            #[inline(always)]
-            || super::preprocess::range(values),
-        );
+        let (low, high) = super::preprocess::range(values);
         let scale = f64::from((1u32 << bits) - 1) / (high - low);
         self.keys.resize(values.len(), 0);
         if high <= low {
@@ -98,48 +82,39 @@ impl Order {
         if !scale.is_finite() || scale <= 0.0 {
             return false;
         }
-        let keys = &mut self.keys;
-        vectorised(
-            #[inline(always)]
-            || {
-                for (i, (key, &x)) in keys.iter_mut().zip(values).enumerate() {
-                    // Adding 2⁵² leaves the rounded number in the low bits of the fraction.
-                    let step = ((x - low) * scale + 4_503_599_627_370_496.0).to_bits() as u32;
-                    *key = step << position_bits | i as u32;
-                }
-            },
-        );
+        for (i, (key, &x)) in self.keys.iter_mut().zip(values).enumerate() {
+            // Adding 2⁵² leaves the rounded number in the low bits of the fraction.
+            let step = ((x - low) * scale + 4_503_599_627_370_496.0).to_bits() as u32;
+            *key = step << position_bits | i as u32;
+        }
         true
     }
 
     /// Inserts by true values; false if that takes too long.
+    #[inline(always)]
     fn settle(&mut self, values: &[f64], labels: &[u32], mask: u32) -> bool {
         let n = values.len();
-        let labels = &labels[..n];
+        let (values, labels) = (&values[..n], &labels[..n]);
         let (sorted, placed) = (&mut self.sorted[..n], &mut self.labels[..n]);
-        let mut budget = SHIFTS * n + 64;
-        let mut previous = f64::NEG_INFINITY;
-        for (place, &key) in self.keys[..n].iter().enumerate() {
+        for ((sorted, placed), &key) in sorted.iter_mut().zip(&mut *placed).zip(&self.keys[..n]) {
             let position = (key & mask) as usize;
-            let (x, label) = (values[position], labels[position]);
-            if x >= previous {
-                previous = x;
-                sorted[place] = x;
-                placed[place] = label;
-                continue;
-            }
-            let mut to = place;
-            while to > 0 && x < sorted[to - 1] {
-                sorted[to] = sorted[to - 1];
-                placed[to] = placed[to - 1];
-                to -= 1;
-            }
-            sorted[to] = x;
-            placed[to] = label;
-            if budget < place - to {
+            (*sorted, *placed) = (values[position], labels[position]);
+        }
+        let mut budget = SHIFTS * n + 64;
+        let mut place = 1;
+        while let Some(found) = first_fall(sorted, place) {
+            let (x, label) = (sorted[found], placed[found]);
+            let to = sorted[..found].iter().rposition(|&y| y <= x).map_or(0, |before| before + 1);
+            sorted.copy_within(to..found, to + 1);
+            placed.copy_within(to..found, to + 1);
+            (sorted[to], placed[to]) = (x, label);
+            // Finding it costs about as much as eight shifts.
+            let cost = found - to + 8;
+            if budget < cost {
                 return false;
             }
-            budget -= place - to;
+            budget -= cost;
+            place = found + 1;
         }
         true
     }
@@ -218,7 +193,58 @@ impl Order {
     }
 }
 
+/// The first place from `start` whose value is below the one before it.
+#[inline(always)]
+fn first_fall(sorted: &[f64], start: usize) -> Option<usize> {
+    const STEP: usize = 32;
+    let mut place = start;
+    while place < sorted.len() {
+        let end = (place + STEP).min(sorted.len());
+        let (before, here) = (&sorted[place - 1..end - 1], &sorted[place..end]);
+        let falls = || before.iter().zip(here).map(|(a, b)| b < a);
+        // A sum has vectors, a search that ends early has none.
+        if falls().map(u64::from).sum::<u64>() > 0 {
+            return falls().position(|fall| fall).map(|ahead| place + ahead);
+        }
+        place = end;
+    }
+    None
+}
+
+/// Sorts by the two digits of `half_bits` above the position; `passed` is room for as many keys.
+#[inline(always)]
+fn by_digits(
+    keys: &mut [u32],
+    passed: &mut [u32],
+    counts: &mut [Vec<u32>; 2],
+    position_bits: u32,
+    half_bits: u32,
+) {
+    let mask = (1usize << half_bits) - 1;
+    // As many counters as digits: all that are possible would fill the first cache level.
+    for counts in counts.iter_mut() {
+        counts.clear();
+        counts.resize(mask + 1, 0);
+    }
+    let [low, high] = counts;
+    let (low, high) = (&mut low[..=mask], &mut high[..=mask]);
+    for &key in keys.iter() {
+        let key = (key >> position_bits) as usize;
+        low[key & mask] += 1;
+        high[key >> half_bits & mask] += 1;
+    }
+    for counts in [&mut *low, &mut *high] {
+        let mut start = 0;
+        for count in counts {
+            (*count, start) = (start, start + *count);
+        }
+    }
+    scatter(keys, passed, low, position_bits, mask);
+    scatter(passed, keys, high, position_bits + half_bits, mask);
+}
+
 /// One counting pass: `counts` holds where each digit goes.
+#[inline(always)]
 fn scatter(from: &[u32], to: &mut [u32], counts: &mut [u32], shift: u32, mask: usize) {
     for &key in from {
         let place = &mut counts[(key >> shift) as usize & mask];

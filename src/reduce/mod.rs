@@ -14,6 +14,7 @@
 
 #![allow(unsafe_code)] // raw slices of several ranks meet here; see `ReduceFn`
 
+pub mod between;
 pub mod blocked;
 pub mod exact;
 pub mod fused;

@@ -6,6 +6,8 @@
 //! new bracket. The result is exact either way: the bracket decides how long it takes, and
 //! nothing else. Cost: one pass with a good bracket.
 
+use crate::reduce::between::between;
+
 /// Where the last median was, and how far around it one looks.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Bracket {
@@ -28,18 +30,8 @@ pub(crate) fn median(
     let n = values.len();
     assert!(n > 0, "the median of nothing");
     let (low, high) = (bracket.centre - bracket.reach, bracket.centre + bracket.reach);
-    if room.len() < n {
-        room.resize(n, 0.0);
-    }
+    let (below, inside) = between(values, &of, (low, high), room);
     let room = &mut room[..n];
-    let (mut below, mut inside) = (0, 0);
-    for &x in values {
-        let x = of(x);
-        // Written always and kept if inside: a branch here would be a coin toss.
-        room[inside] = x;
-        inside += usize::from(x >= low && x <= high);
-        below += usize::from(x < low);
-    }
     let (first, second) = ((n - 1) / 2, n / 2);
     if below <= first && second < below + inside {
         let middle = middle_of(&mut room[..inside], first - below, second - below);
