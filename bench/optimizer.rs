@@ -64,7 +64,7 @@ struct Way {
     bytes: f64,
 }
 
-const WAYS: [Way; 7] = {
+const WAYS: [Way; 9] = {
     const fn way(name: &'static str, passes: Passes, clip: bool, bytes: f64) -> Way {
         let precision = Precision::F32;
         Way { name, precision, narrow_gradients: false, passes, clip, bytes }
@@ -73,9 +73,11 @@ const WAYS: [Way; 7] = {
     [
         way("f32 separate, clipped", Passes::Separate, true, 36.0),
         way("f32 folded, clipped", Passes::Folded, true, 32.0),
+        way("f32 fused, clipped", Passes::Fused, true, 24.0),
         way("f32 fused", Passes::Fused, false, 24.0),
         Way { precision: bf16, ..way("bf16 separate, clipped", Passes::Separate, true, 38.0) },
         Way { precision: bf16, ..way("bf16 folded, clipped", Passes::Folded, true, 34.0) },
+        Way { precision: bf16, ..way("bf16 fused, clipped", Passes::Fused, true, 26.0) },
         Way { precision: bf16, ..way("bf16 fused", Passes::Fused, false, 26.0) },
         Way {
             precision: bf16,
@@ -94,10 +96,12 @@ fn measure(comm: &Communicator, parameters: usize, steps: usize, wanted: &[Strin
     for way in WAYS.iter().filter(asked) {
         let seconds = time_of(comm, way, parameters, steps)?;
         let gradient = if way.narrow_gradients { 2.0 } else { 4.0 };
-        // An owned parameter: its state, and a gradient of each rank. Of 16-bit parameters each
-        // rank then widens its copy for the computation: 2 read, 4 written.
-        let wide = if way.precision == Precision::F32 { 0.0 } else { 6.0 };
-        let owned = way.bytes + (gradient + wide) * comm.ranks() as f64;
+        // An owned parameter: its state, and a gradient of each rank, read twice to clip by the
+        // norm. The f32 copy of 16-bit parameters for the computation is written past the caches.
+        let twice = way.clip && way.passes == Passes::Fused;
+        let gradients = gradient * comm.ranks() as f64 * if twice { 2.0 } else { 1.0 };
+        let wide = if way.precision == Precision::F32 { 0.0 } else { 4.0 };
+        let owned = way.bytes + gradients + wide;
         let bytes = owned * parameters as f64;
         let plain = plain_bandwidth(comm, parameters)?;
         if comm.rank() == 0 {

@@ -19,7 +19,7 @@
 //! 6 + 12/d with 16-bit parameters (and f32 main parameters), 4 + 12/d with 16-bit gradients too
 //! (Megatron-LM: 4 + 16/d; here sums are widened block by block, so there are no f32 main
 //! gradients). An f32 copy of 16-bit parameters for the computation comes on top. On one node the
-//! parameters exist once, not `d` times: 4 + 12/d as f32.
+//! parameters and this copy exist once, not `d` times: 4 + 12/d as f32.
 //!
 //! A step moves for each owned parameter 28 bytes as f32 (16 read, 12 written), 30 with a 16-bit
 //! copy. Beside that, by [`Passes`], reading the gradients of `d` ranks takes 4d:
@@ -28,9 +28,12 @@
 //! | --- | --- | --- | --- |
 //! | separate | 4 | written 4 | 38 + 4d |
 //! | folded | with the sums | written 4 | 34 + 4d |
-//! | fused, not clipped | with the sums | stay in the cache | 26 + 4d |
+//! | fused, clipped, d ≤ 2 | with the sums | made twice | 26 + 8d |
+//! | fused, not clipped | with the sums | stay in registers | 26 + 4d |
 //!
-//! (Megatron-LM's norm, scaling, Adam and cast are 46 after the sums are written.)
+//! (Megatron-LM's norm, scaling, Adam and cast are 46 after the sums are written.) The f32 copy of
+//! 16-bit parameters is written past the caches by their owner on one node, 4 more, and made by
+//! every rank elsewhere, 6d more.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -48,6 +51,7 @@ use crate::communicator::Communicator;
 use crate::element::Op;
 use crate::error::{Error, Result};
 use crate::reduce::exact::ExactSum;
+use crate::reduce::fused::{MOST_TWICE, sum_squares};
 use crate::reduce::squares::add_squares;
 use crate::reduce::step::Scalars;
 
@@ -77,8 +81,10 @@ pub enum Passes {
     Separate,
     /// The norm is taken while the gradients of the ranks are summed, then comes the step.
     Folded,
-    /// The step too, where gradients are not clipped: one pass. Then a gradient that is not finite
-    /// is found when it has been applied, and is an error. With clipping it is [`Passes::Folded`].
+    /// The step sums the gradients itself. Where they are not clipped this is one pass, and a
+    /// gradient that is not finite is found when it has been applied, and is an error. With
+    /// clipping, a pass before it sums them for the norm alone; where more than two parts make up
+    /// the sums, it is [`Passes::Folded`].
     Fused,
 }
 
@@ -159,8 +165,8 @@ pub struct DistributedOptimizer {
     gradients: Gradients,
     values: Values,
     state: State,
-    /// Whether a step that does not clip is one pass.
-    one_pass: bool,
+    /// Whether the step sums the gradients of the ranks itself.
+    fused: bool,
 }
 
 /// Bytes that a rank holds, padding included.
@@ -168,7 +174,8 @@ pub struct DistributedOptimizer {
 pub struct Bytes {
     /// Parameters as they are stored; of a copy that the node shares, this rank's part.
     pub parameters: usize,
-    /// Their f32 copy for the computation, if they are stored in 16 bits.
+    /// Their f32 copy for the computation, if they are stored in 16 bits; of one that the node
+    /// shares, this rank's part.
     pub computation: usize,
     /// Gradients.
     pub gradients: usize,
@@ -214,12 +221,12 @@ impl DistributedOptimizer {
         };
         Ok(DistributedOptimizer {
             state: State::new(&layout, c.rank(), options.precision, options.moments),
-            values: Values::new(c, &layout, stored, Timeline::new(options.record)),
+            values: Values::new(c, &layout, stored, share, Timeline::new(options.record))?,
             communicator: c.clone(),
             parameters,
             layout,
+            fused: options.passes == Passes::Fused && gradients.in_blocks(),
             gradients,
-            one_pass: options.passes == Passes::Fused,
         })
     }
 
@@ -340,23 +347,19 @@ impl DistributedOptimizer {
     pub fn step(&mut self, input: &StepInput<'_>) -> Result<StepReport> {
         self.communicator.agree(self.check_rules(input.scalars))?;
         self.synchronise()?;
-        if self.one_pass && self.gradients.in_blocks() && input.clip.is_none() {
+        self.gradients.check_complete()?;
+        if self.fused && input.clip.is_none() {
             return self.step_in_one_pass(input);
         }
-        let sum = self.sum_gradients()?;
+        // Making sums twice reads them twice; keeping them writes and reads them.
+        let twice = self.fused && self.gradients.parts() <= MOST_TWICE;
+        let sum = self.sum_gradients(twice)?;
         let started = Instant::now();
         let norm = self.agreed(&sum)?.sqrt() * input.factor;
         let stepped = norm.is_finite();
         if stepped {
             let clip = input.clip.map_or(1.0, |most| most / (norm + NORM_EPSILON)).min(1.0);
-            let factor = (input.factor * clip) as f32;
-            self.values.open()?;
-            for bucket in 0..self.layout.buckets.len() {
-                let mut shard = self.state.shard(&mut self.values, bucket);
-                self.gradients.own_sums(bucket, |block, sums| {
-                    shard.step(block, sums, input.scalars, factor);
-                });
-            }
+            self.step_by(input.scalars, (input.factor * clip) as f32, twice)?;
         }
         self.gradients.clear();
         self.values.timeline.add("step", 0, started);
@@ -366,17 +369,19 @@ impl DistributedOptimizer {
         Ok(StepReport { norm, stepped })
     }
 
-    /// Ends the reductions, and sums the squares of what this rank owns. Collective.
-    fn sum_gradients(&mut self) -> Result<ExactSum> {
+    /// Ends the reductions, and sums the squares of what this rank owns; if `twice`, the sums
+    /// themselves are not kept. Collective.
+    fn sum_gradients(&mut self, twice: bool) -> Result<ExactSum> {
         let mut sum = ExactSum::new();
         let timeline = &mut self.values.timeline;
         if self.gradients.in_blocks() {
-            let add = |_, _, sums: &[&[f32]]| {
-                sums.iter().for_each(|sums| {
-                    add_squares(sums, &mut sum);
-                });
+            let add = |_, _, parts: &[&[f32]]| {
+                match *parts {
+                    [sums] => add_squares(sums, &mut sum),
+                    _ => sum_squares(parts, &mut sum),
+                };
             };
-            self.gradients.finish_in_blocks(timeline, true, add)?;
+            self.gradients.finish_in_blocks(timeline, !twice, add)?;
             return Ok(sum);
         }
         self.gradients.finish(timeline)?;
@@ -388,6 +393,30 @@ impl DistributedOptimizer {
         Ok(sum)
     }
 
+    /// Steps all own shards, with gradients that are `factor` times their sums: those that were
+    /// kept, or, if `twice`, made again.
+    fn step_by(&mut self, scalars: &[Scalars], factor: f32, twice: bool) -> Result<()> {
+        self.values.open()?;
+        let (state, values) = (&mut self.state, &mut self.values);
+        if twice {
+            let mut timeline = Timeline::new(false);
+            return self.gradients.finish_in_blocks(
+                &mut timeline,
+                false,
+                |bucket, block, parts| {
+                    state.shard(values, bucket).sum_step(block, parts, (scalars, factor));
+                },
+            );
+        }
+        for bucket in 0..self.layout.buckets.len() {
+            let mut shard = state.shard(values, bucket);
+            self.gradients.own_sums(bucket, |block, sums| {
+                shard.step(block, sums, scalars, factor);
+            });
+        }
+        Ok(())
+    }
+
     /// A step that sums and steps each block while it is in the cache.
     fn step_in_one_pass(&mut self, input: &StepInput<'_>) -> Result<StepReport> {
         let (mut sum, factor) = (ExactSum::new(), input.factor as f32);
@@ -396,7 +425,7 @@ impl DistributedOptimizer {
         self.values.open()?;
         let (state, values, rules) = (&mut self.state, &mut self.values, (input.scalars, factor));
         let done = self.gradients.finish_in_blocks(&mut timeline, false, |bucket, block, parts| {
-            state.shard(values, bucket).step_from_parts(block, parts, rules, &mut sum);
+            state.shard(values, bucket).sum_square_step(block, parts, rules, &mut sum);
         });
         self.values.timeline = timeline;
         done?;

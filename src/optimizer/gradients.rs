@@ -178,6 +178,12 @@ impl Gradients {
         self.in_blocks
     }
 
+    /// How many parts the ranks together have of each sum.
+    pub(super) fn parts(&self) -> usize {
+        let of = |rank| subtrees(self.held.n(), self.held.range(rank)).len();
+        (0..self.communicator.ranks()).map(of).sum()
+    }
+
     /// Ends a micro-batch: every parameter must be ready.
     pub(super) fn end_micro_batch(&mut self, timeline: &mut Timeline) -> Result<()> {
         if let Some(unused) = self.ready.iter().position(|ready| !ready) {
@@ -222,8 +228,8 @@ impl Gradients {
         Ok(())
     }
 
-    /// All micro-batches of this rank are in.
-    fn check_complete(&mut self) -> Result<()> {
+    /// All micro-batches of this rank are in, and it is their turn to be summed.
+    pub(super) fn check_complete(&mut self) -> Result<()> {
         let own = self.own_micro_batches();
         if self.next != own.end {
             let what = format!(
@@ -239,7 +245,6 @@ impl Gradients {
 
     /// Ends the reductions: every bucket has its sum where this rank owns it. Collective.
     pub(super) fn finish(&mut self, timeline: &mut Timeline) -> Result<()> {
-        self.check_complete()?;
         let (c, held) = (&self.communicator, &self.held);
         on_stored!(&mut self.stored, buckets => {
             for (number, bucket) in buckets.iter_mut().enumerate() {
@@ -261,7 +266,8 @@ impl Gradients {
     /// Reduces all buckets from the buffers of the node's ranks, and hands the own shards to
     /// `visit` block by block: the bucket, the range in the shard, the sums or up to
     /// [`MOST_PARTS`] parts of them. If `keep`, they are the sums, and found in
-    /// [`Gradients::own_sums`] afterwards. Collective; only where buckets are left to it.
+    /// [`Gradients::own_sums`] afterwards; if not, this may be done again. Collective; only where
+    /// buckets are left to it.
     ///
     /// [`MOST_PARTS`]: crate::reduce::fused::MOST_PARTS
     pub(super) fn finish_in_blocks(
@@ -270,7 +276,6 @@ impl Gradients {
         keep: bool,
         mut visit: impl FnMut(usize, Range<usize>, &[&[f32]]),
     ) -> Result<()> {
-        self.check_complete()?;
         let (c, held) = (&self.communicator, &self.held);
         on_stored!(&mut self.stored, buckets => {
             for (number, bucket) in buckets.iter_mut().enumerate() {

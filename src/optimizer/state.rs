@@ -10,9 +10,10 @@ use super::layout::Layout;
 use super::ranges::{Piece, pieces_of};
 use super::values::{Stored, Values};
 use crate::reduce::exact::ExactSum;
-use crate::reduce::fused::{MOST_PARTS, sum_square_step};
+use crate::reduce::fused::{MOST_PARTS, sum_square_step, sum_step};
 use crate::reduce::narrow;
 use crate::reduce::step::{Copy16, Elements, Scalars, step};
+use crate::reduce::streaming::widen;
 
 /// Elements of a block: 64 KiB.
 pub(super) const BLOCK: usize = 16384;
@@ -92,7 +93,8 @@ impl State {
         };
         let (m, v) = (&mut m[in_m], &mut v[in_v]);
         let elements = Elements { p: parameter, g: &[], m, v, copy };
-        Shard { pieces: &self.pieces[first..last], elements }
+        let wide = values.wide.own_mut(bucket);
+        Shard { pieces: &self.pieces[first..last], elements, wide, streamed: values.streamed }
     }
 }
 
@@ -102,6 +104,10 @@ pub(super) struct Shard<'a> {
     pieces: &'a [Piece],
     /// All of it, without gradients.
     elements: Elements<'a>,
+    /// The own shard of the node's f32 copy of 16-bit parameters, if there is one.
+    wide: &'a mut [f32],
+    /// Whether that is written past the caches.
+    streamed: bool,
 }
 
 impl Shard<'_> {
@@ -116,17 +122,41 @@ impl Shard<'_> {
         for (piece, at) in pieces_in(self.pieces, &block) {
             let g = &sums[at.start - block.start..at.end - block.start];
             step(&scalars[piece.parameter], factor, self.elements.part(&at, g));
+            self.widen(&at);
         }
     }
 
     /// The same where the sums are yet to be made from `parts`; their squares are added to
     /// `squares`. Of what lies between parameters nothing is.
-    pub(super) fn step_from_parts(
+    pub(super) fn sum_square_step(
+        &mut self,
+        block: Range<usize>,
+        parts: &[&[f32]],
+        rule: (&[Scalars], f32),
+        squares: &mut ExactSum,
+    ) {
+        self.with_parts(block, parts, rule, |parts, rule, elements| {
+            sum_square_step(parts, rule, elements, squares);
+        });
+    }
+
+    /// The same without the squares.
+    pub(super) fn sum_step(
+        &mut self,
+        block: Range<usize>,
+        parts: &[&[f32]],
+        rule: (&[Scalars], f32),
+    ) {
+        self.with_parts(block, parts, rule, sum_step);
+    }
+
+    /// Gives `step` the parts, the rule and the elements of each piece of a block.
+    fn with_parts(
         &mut self,
         block: Range<usize>,
         parts: &[&[f32]],
         (scalars, factor): (&[Scalars], f32),
-        squares: &mut ExactSum,
+        mut step: impl FnMut(&[&[f32]], (&Scalars, f32), Elements<'_>),
     ) {
         let mut of_piece: [&[f32]; MOST_PARTS] = [&[]; MOST_PARTS];
         for (piece, at) in pieces_in(self.pieces, &block) {
@@ -134,8 +164,22 @@ impl Shard<'_> {
             for (of_piece, part) in of_piece.iter_mut().zip(parts) {
                 *of_piece = &part[in_block.clone()];
             }
-            let (parts, rule) = (&of_piece[..parts.len()], (&scalars[piece.parameter], factor));
-            sum_square_step(parts, rule, self.elements.part(&at, &[]), squares);
+            let rule = (&scalars[piece.parameter], factor);
+            step(&of_piece[..parts.len()], rule, self.elements.part(&at, &[]));
+            self.widen(&at);
+        }
+    }
+
+    /// Writes the f32 copy of elements whose 16-bit copy has just been written.
+    fn widen(&mut self, at: &Range<usize>) {
+        if self.wide.is_empty() {
+            return;
+        }
+        let (wide, streamed) = (&mut self.wide[at.clone()], self.streamed);
+        match &self.elements.copy {
+            Copy16::None => {}
+            Copy16::Bf16(copy) => widen(&copy[at.clone()], wide, streamed),
+            Copy16::F16(copy) => widen(&copy[at.clone()], wide, streamed),
         }
     }
 
@@ -149,6 +193,7 @@ impl Shard<'_> {
                 Copy16::Bf16(copy) => narrow(p, copy),
                 Copy16::F16(copy) => narrow(p, copy),
             }
+            self.widen(&piece.in_shard);
         }
     }
 }

@@ -5,8 +5,9 @@
 //! is in place and started, and the forward pass waits for it where its first parameter is used.
 //! Buckets are started from the last one, which holds the first layers.
 //!
-//! 16-bit parameters are computed with in f32, so the forward pass has an f32 copy of them, written
-//! when a bucket arrives.
+//! 16-bit parameters are computed with in f32, so the forward pass has an f32 copy of them: on one
+//! node that exists once, too, and each rank writes its shard in the step (`state`); elsewhere each
+//! rank writes its own when a bucket arrives.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -19,7 +20,7 @@ use super::timeline::Timeline;
 use crate::communicator::{Communicator, InPlaceVector, Pending};
 use crate::element::Element;
 use crate::error::{Error, Result};
-use crate::reduce::streaming::widen;
+use crate::reduce::streaming::{STREAMED_FROM, widen};
 
 /// An all_gather under way, and when it started.
 type Gathering<T> = (Pending<T, Vec<T>, Vec<T>>, Instant);
@@ -45,9 +46,20 @@ pub struct Values {
     communicator: Communicator,
     layout: Layout,
     pub(super) stored: Stored,
-    /// The f32 copy of 16-bit parameters; empty for f32.
-    wide: Vec<Vec<f32>>,
+    /// The f32 copy of 16-bit parameters.
+    pub(super) wide: Wide,
+    /// Whether that is so large that it is written past the caches.
+    pub(super) streamed: bool,
     pub(super) timeline: Timeline,
+}
+
+/// The f32 copy of 16-bit parameters, bucket after bucket.
+#[derive(Debug)]
+pub(super) enum Wide {
+    /// Of this rank; of f32 parameters there is none.
+    Private(Vec<Vec<f32>>),
+    /// One a node.
+    Shared(Buckets<f32>),
 }
 
 /// The buffer in its element type.
@@ -82,7 +94,7 @@ impl<T: Element> Buckets<T> {
         Ok(Buckets { buckets })
     }
 
-    /// The shard of this rank, once it is open.
+    /// The shard of this rank, `own`, once it is open.
     pub(super) fn own_mut(&mut self, bucket: usize, own: Range<usize>) -> &mut [T] {
         match &mut self.buckets[bucket] {
             Bucket::Private(Some(buffer), _) => &mut buffer[own],
@@ -144,40 +156,62 @@ impl<T: Element> Buckets<T> {
             Bucket::Shared(vector) => vector.whole(),
         }
     }
+}
 
-    fn is_shared(&self, number: usize) -> bool {
-        matches!(self.buckets[number], Bucket::Shared(_))
+impl Wide {
+    /// The own shard of a bucket of the node's copy, once it is open; else nothing.
+    pub(super) fn own_mut(&mut self, number: usize) -> &mut [f32] {
+        match self {
+            Wide::Private(_) => &mut [],
+            Wide::Shared(wide) => wide.own_mut(number, 0..0),
+        }
+    }
+
+    fn whole(&self, number: usize) -> &[f32] {
+        match self {
+            Wide::Private(wide) => &wide[number],
+            Wide::Shared(wide) => wide.whole(number),
+        }
     }
 }
 
 impl Values {
+    /// The parameters that are `stored`. Collective.
     pub(super) fn new(
         c: &Communicator,
         layout: &Layout,
         stored: Stored,
+        shared: bool,
         timeline: Timeline,
-    ) -> Self {
+    ) -> Result<Self> {
         let wide = match &stored {
-            Stored::F32(_) => Vec::new(),
-            _ => layout.buckets.iter().map(|b| vec![0.0; b.range.len()]).collect(),
+            Stored::F32(_) => Wide::Private(Vec::new()),
+            _ if shared => Wide::Shared(Buckets::new(c, layout, shared)?),
+            _ => Wide::Private(layout.buckets.iter().map(|b| vec![0.0; b.range.len()]).collect()),
         };
-        Values { communicator: c.clone(), layout: layout.clone(), stored, wide, timeline }
+        let elements: usize = layout.buckets.iter().map(|bucket| bucket.range.len()).sum();
+        let streamed = elements * size_of::<f32>() >= STREAMED_FROM;
+        let (communicator, layout) = (c.clone(), layout.clone());
+        Ok(Values { communicator, layout, stored, wide, streamed, timeline })
     }
 
     /// Lets the ranks change their shards, until [`Values::gather`]. All buckets have arrived
     /// (`synchronise`). Collective.
     pub(super) fn open(&mut self) -> Result<()> {
+        if let Wide::Shared(wide) = &mut self.wide {
+            wide.open()?;
+        }
         on_stored!(&mut self.stored, buckets => buckets.open())
     }
 
     /// Starts to gather all buckets, those of the first layers first. Collective.
     pub(super) fn gather(&mut self) -> Result<()> {
-        for number in (0..self.layout.buckets.len()).rev() {
-            let (c, layout) = (&self.communicator, &self.layout);
-            on_stored!(&mut self.stored, buckets => buckets.start(c, layout, number))?;
-            if on_stored!(&self.stored, buckets => buckets.is_shared(number)) {
-                self.widen(number);
+        let (c, layout) = (&self.communicator, &self.layout);
+        for number in (0..layout.buckets.len()).rev() {
+            if let Wide::Shared(wide) = &mut self.wide {
+                wide.start(c, layout, number)?;
             }
+            on_stored!(&mut self.stored, buckets => buckets.start(c, layout, number))?;
         }
         Ok(())
     }
@@ -195,20 +229,26 @@ impl Values {
         Ok(())
     }
 
-    /// Writes the f32 copy of a bucket.
+    /// Writes this rank's f32 copy of a bucket.
     fn widen(&mut self, number: usize) {
+        let Wide::Private(wide) = &mut self.wide else { return };
         match &self.stored {
             Stored::F32(_) => {}
-            Stored::Bf16(buckets) => widen(buckets.whole(number), &mut self.wide[number]),
-            Stored::F16(buckets) => widen(buckets.whole(number), &mut self.wide[number]),
+            Stored::Bf16(b) => widen(b.whole(number), &mut wide[number], self.streamed),
+            Stored::F16(b) => widen(b.whole(number), &mut wide[number], self.streamed),
         }
     }
 
-    /// Bytes of the parameters, and of their f32 copy. All have arrived (`synchronise`).
+    /// Bytes of the parameters, and of their f32 copy; of what the node shares, this rank's part.
+    /// All have arrived (`synchronise`).
     pub(super) fn bytes(&self) -> [usize; 2] {
         let locals = self.communicator.topology().peers(self.communicator.rank()).len();
         let stored = on_stored!(&self.stored, buckets => buckets.bytes(locals));
-        [stored, self.wide.iter().map(|wide| wide.capacity() * size_of::<f32>()).sum()]
+        let wide = match &self.wide {
+            Wide::Private(wide) => wide.iter().map(|w| w.capacity() * size_of::<f32>()).sum(),
+            Wide::Shared(wide) => wide.bytes(locals),
+        };
+        [stored, wide]
     }
 
     /// The elements of a parameter as f32, whole. Waits for its bucket.
@@ -235,7 +275,7 @@ impl ParameterSource for Values {
         let range = place.range.start - start..place.range.end - start;
         match &self.stored {
             Stored::F32(buckets) => buckets.whole(place.bucket).get(range).unwrap_or(&[]),
-            _ => &self.wide[place.bucket][range],
+            _ => self.wide.whole(place.bucket).get(range).unwrap_or(&[]),
         }
     }
 }

@@ -35,6 +35,18 @@ fn run(
     (bits, low.iter().map(|x| x.to_bits()).collect(), squares.limbs(), finite)
 }
 
+/// The squares first, as where gradients are clipped.
+fn in_two_loops(
+    parts: &[&[f32]],
+    rule: (&Scalars, f32),
+    elements: Elements<'_>,
+    squares: &mut ExactSum,
+) -> bool {
+    let finite = sum_squares(parts, squares);
+    sum_step(parts, rule, elements);
+    finite
+}
+
 #[test]
 fn one_loop_has_the_bits_of_three() {
     for spread in [0, 8, 40, 120] {
@@ -47,6 +59,10 @@ fn one_loop_has_the_bits_of_three() {
                     let one = run(&parts, &scalars, sum_square_step);
                     assert!(one == three, "spread {spread}, {k} parts of {n}, {scalars:?}");
                     assert!(one.3);
+                    if k <= MOST_TWICE {
+                        let two = run(&parts, &scalars, in_two_loops);
+                        assert!(two == three, "spread {spread}, {k} parts of {n}, {scalars:?}");
+                    }
                 }
             }
         }
@@ -70,6 +86,7 @@ fn lost_bets_are_made_good() {
             (run(&parts, &scalars, sum_square_step), run(&parts, &scalars, in_blocks));
         assert_eq!(one.2, three.2, "{scalars:?}");
         assert!(one == three);
+        assert!(run(&parts, &scalars, in_two_loops) == three);
     }
 }
 
@@ -82,6 +99,8 @@ fn a_sum_that_is_not_finite_is_found_anywhere() {
                 parts[at % 3][at] = bad;
                 let outcome = run(&parts, &all_scalars()[0], sum_square_step);
                 assert!(!outcome.3, "{bad} at {at} of {n}");
+                let of_one = &parts[at % 3..at % 3 + 1];
+                assert!(!run(of_one, &all_scalars()[0], in_two_loops).3, "{bad} at {at} of {n}");
             }
         }
     }

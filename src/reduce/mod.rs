@@ -16,6 +16,7 @@
 
 pub mod between;
 pub mod blocked;
+mod divisor;
 pub mod exact;
 pub mod fused;
 pub mod gather;

@@ -28,6 +28,7 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
+use super::divisor::Divisor;
 use super::kernels::{Vectors, for_vectors, vectors};
 
 /// One step of Adam or AdamW.
@@ -47,7 +48,7 @@ pub struct AdamScalars {
     pub one_minus_beta2: f32,
     /// lr / (1 − β₁ᵗ).
     pub rate: f32,
-    /// √(1 − β₂ᵗ).
+    /// √(1 − β₂ᵗ): from 2⁻⁶⁰ to 2⁶⁰.
     pub correction2_sqrt: f32,
     /// ε, added to the root of the second moment.
     pub epsilon: f32,
@@ -153,7 +154,7 @@ pub struct Elements<'a> {
 /// Does one step of a rule on all elements, with gradients multiplied by `factor` first.
 ///
 /// # Panics
-/// If a length differs.
+/// If a length differs, or a scalar is out of its range.
 pub fn step(scalars: &Scalars, factor: f32, elements: Elements<'_>) {
     step_with(vectors(), scalars, factor, elements);
 }
@@ -222,8 +223,8 @@ pub(super) fn with_rule<W: Work>(scalars: &Scalars, elements: Elements<'_>, work
 fn by_rule<C: Narrow, W: Work>(scalars: &Scalars, slices: Slices<'_, C>, work: W) -> W::Output {
     assert!(!C::WRITES || slices.copy.len() == slices.p.len(), "a copy as long as the parameters");
     match *scalars {
-        Scalars::Adam(s) if s.l2 != 0.0 => work.run(Adam::<true>(s), slices),
-        Scalars::Adam(s) => work.run(Adam::<false>(s), slices),
+        Scalars::Adam(s) if s.l2 != 0.0 => work.run(Adam::<true>::new(s), slices),
+        Scalars::Adam(s) => work.run(Adam::<false>::new(s), slices),
         Scalars::Sgd(s) if s.momentum == 0.0 => work.run(Sgd::<PLAIN>(s), slices),
         Scalars::Sgd(s) if s.nesterov => work.run(Sgd::<NESTEROV>(s), slices),
         Scalars::Sgd(s) => work.run(Sgd::<MOMENTUM>(s), slices),
@@ -326,20 +327,29 @@ pub(super) trait Rule: Copy {
 }
 
 #[derive(Clone, Copy)]
-struct Adam<const L2: bool>(AdamScalars);
+struct Adam<const L2: bool> {
+    scalars: AdamScalars,
+    correction2_sqrt: Divisor,
+}
+
+impl<const L2: bool> Adam<L2> {
+    fn new(scalars: AdamScalars) -> Self {
+        Adam { scalars, correction2_sqrt: Divisor::new(scalars.correction2_sqrt) }
+    }
+}
 
 impl<const L2: bool> Rule for Adam<L2> {
     const MOMENTS: usize = 2;
     #[inline(always)]
     fn element(&self, p: f32, g: f32, m: f32, v: f32) -> (f32, f32, f32) {
-        let s = &self.0;
+        let s = &self.scalars;
         let (p, g) = if L2 { (p, p.mul_add(s.l2, g)) } else { (p * s.keep, g) };
         // As torch's `lerp`: from the nearer end.
         let from_moment = s.one_minus_beta1 < 0.5;
         let weight = if from_moment { s.one_minus_beta1 } else { s.one_minus_beta1 - 1.0 };
         let m = weight.mul_add(g - m, if from_moment { m } else { g });
         let v = (s.one_minus_beta2 * g).mul_add(g, v * s.beta2);
-        let denominator = v.sqrt() / s.correction2_sqrt + s.epsilon;
+        let denominator = self.correction2_sqrt.divide(v.sqrt()) + s.epsilon;
         (p - (s.rate * m) / denominator, m, v)
     }
 }

@@ -54,15 +54,15 @@ pub fn combine<T: Element>(sources: &[&[T]], into: &mut [T], op: Op) {
     }
 }
 
-/// [`super::widen`], past the caches if the result is larger than they are.
+/// [`super::widen`], past the caches if `streamed`.
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn widen<T: Element>(from: &[T], into: &mut [f32]) {
+pub fn widen<T: Element>(from: &[T], into: &mut [f32], streamed: bool) {
     /// Elements of a block in the first-level cache.
     const PART: usize = 4096;
     assert_eq!(from.len(), into.len());
-    if size_of_val(into) < STREAMED_FROM {
+    if !streamed {
         return super::widen(from, into);
     }
     let mut wide = [0.0; PART];
@@ -237,15 +237,18 @@ mod tests {
 
     #[test]
     fn what_is_widened_past_the_caches_is_what_is_widened() {
-        let n = STREAMED_FROM / size_of::<f32>() + 77;
+        let n = 100_077;
         let narrow: Vec<half::bf16> =
             (0..n).map(|i| half::bf16::from_f32((i * 7919 % 1013) as f32 - 500.0)).collect();
         let (mut want, mut got) = (vec![0.0; n], vec![1.0; n]);
         crate::reduce::widen(&narrow, &mut want);
-        widen(&narrow, &mut got);
-        assert!(want == got);
-        widen(&narrow[..5], &mut got[..5]);
-        assert!(want == got);
+        for streamed in [false, true] {
+            got.fill(1.0);
+            widen(&narrow, &mut got, streamed);
+            assert!(want == got);
+            widen(&narrow[..5], &mut got[..5], streamed);
+            assert!(want == got);
+        }
     }
 
     #[test]
